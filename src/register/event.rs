@@ -1,0 +1,169 @@
+//! What goes into a register and what comes out of it.
+
+use bytes::Bytes;
+
+use crate::domain::{Extent, Held, OperationId, Rank, Reply, Request, Runs, SectorRange, Vote};
+
+/// The most sectors that one read or write covers: 1 MiB.
+pub const OPERATION_SECTORS_MAX: u32 = 256;
+
+/// The most sectors that one discard covers: 256 MiB.
+pub const DISCARD_SECTORS_MAX: u32 = 1 << 16;
+
+/// Names a client's operation in its [`Output::Done`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Names an [`Output::Load`] in its [`Input::Loaded`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoadToken(pub u64);
+
+/// Names an [`Output::Store`] in its [`Input::Stored`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreToken(pub u64);
+
+/// What a client wants of the sectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The value of each sector; at most [`OPERATION_SECTORS_MAX`] of them.
+    Read {
+        /// Which sectors.
+        range: SectorRange,
+    },
+    /// A new value for each sector; at most [`OPERATION_SECTORS_MAX`] of them.
+    Write {
+        /// Which sectors.
+        range: SectorRange,
+        /// Their bytes, one sector after another.
+        data: Bytes,
+    },
+    /// Zeroes that take no space; at most [`DISCARD_SECTORS_MAX`] sectors.
+    Discard {
+        /// Which sectors.
+        range: SectorRange,
+    },
+}
+
+/// What can happen to a register.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client's operation begins.
+    Command {
+        /// Given back with the outcome.
+        ticket: Ticket,
+        /// What is wanted.
+        command: Command,
+    },
+    /// Another process asks.
+    Request {
+        /// Who asks.
+        from: Rank,
+        /// What it asks.
+        request: Request,
+    },
+    /// Another process answers.
+    Reply {
+        /// Who answers.
+        from: Rank,
+        /// What it answers.
+        reply: Reply,
+    },
+    /// The store has read what an [`Output::Load`] asked for.
+    Loaded {
+        /// Which load.
+        token: LoadToken,
+        /// What is held, from stable state only.
+        held: Held,
+    },
+    /// An [`Output::Store`] is stable: every sector of it holds this value or a newer one.
+    Stored {
+        /// Which store.
+        token: StoreToken,
+    },
+    /// A connection to this process is there, new or again: what it is owed is sent once more.
+    PeerConnected {
+        /// Which process.
+        rank: Rank,
+    },
+}
+
+/// What a register wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Ask another process; never this one.
+    Request {
+        /// Whom.
+        to: Rank,
+        /// What.
+        request: Request,
+    },
+    /// Answer another process.
+    Reply {
+        /// Whom.
+        to: Rank,
+        /// With what.
+        reply: Reply,
+    },
+    /// Read the local store, from stable state only.
+    Load {
+        /// Named by [`Input::Loaded`].
+        token: LoadToken,
+        /// Which sectors.
+        range: SectorRange,
+        /// `None`: votes only. Otherwise the values too that are newer than these votes, one for
+        /// each sector of the range; everything is newer than [`Vote::Lost`].
+        newer_than: Option<Runs<Vote>>,
+    },
+    /// Store values locally, each where its stamp is newer than what is there.
+    Store {
+        /// Named by [`Input::Stored`].
+        token: StoreToken,
+        /// The values; they do not overlap.
+        extents: Vec<Extent>,
+    },
+    /// A client's operation is complete.
+    Done {
+        /// Which operation.
+        ticket: Ticket,
+        /// How it ended.
+        outcome: Result<Outcome, RegisterError>,
+    },
+    /// This operation needs no more answers: requests of it that are still queued are owed for
+    /// redundancy only, and may be dropped when their queue is full.
+    Finished {
+        /// Which operation.
+        operation: OperationId,
+    },
+}
+
+/// What a completed operation gives back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The values, ascending, covering exactly the range that was read; sectors never written are
+    /// zeroes with the zero stamp.
+    Read(Vec<Extent>),
+    /// A majority holds the new value on stable storage.
+    Written,
+}
+
+/// Why an operation failed. Waiting for a majority is not a failure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// So many copies are damaged that no majority of intact ones is left.
+    #[error("no majority of intact copies is left of a sector in {range:?}")]
+    Unreadable {
+        /// The sectors of the operation.
+        range: SectorRange,
+    },
+    /// The operation's own bounds were broken: empty data, too many sectors.
+    #[error("the operation covers {sectors} sectors, more than the {most} that one may")]
+    TooLong {
+        /// How many it has.
+        sectors: u32,
+        /// How many it may have.
+        most: u32,
+    },
+    /// More operations are queued than the register keeps.
+    #[error("too many operations wait for the same sectors")]
+    QueueFull,
+}

@@ -1,0 +1,62 @@
+//! What the rest of the process sees of a store.
+
+use std::sync::Arc;
+
+use crate::domain::{Extent, Held, Runs, SectorRange, Vote};
+
+/// Values to be stored together.
+#[derive(Clone, Debug)]
+pub struct StoreRequest {
+    /// Named by the [`Completion::Stored`].
+    pub token: u64,
+    /// The values; they do not overlap.
+    pub extents: Vec<Extent>,
+}
+
+/// Something that was asked of the store is done.
+#[derive(Clone, Debug)]
+pub enum Completion {
+    /// Every sector of a [`StoreRequest`] holds, on stable storage, its value or a newer one.
+    Stored {
+        /// Which request.
+        token: u64,
+    },
+    /// A load that could not be answered at once.
+    Loaded {
+        /// Which load.
+        token: u64,
+        /// What is held, from stable state only.
+        held: Held,
+    },
+}
+
+/// Where completions go: a worker's inbox. Its owner has at most so many requests under way, so
+/// it never blocks and never refuses.
+pub trait Completions: Send + Sync {
+    /// Takes what is done, in the order in which it became so.
+    fn complete(&self, completions: Vec<Completion>);
+}
+
+/// The sectors of one process, on a disk or in memory.
+///
+/// Guarantees, for every implementation (the conformance suite checks them on each):
+/// - A load sees stable state only: what a crash right after it would still find.
+/// - `Stored` comes only when each sector's stable stamp is at least the request's; a value whose
+///   stamp is not newer than what the sector holds changes nothing.
+/// - A damaged copy is [`Vote::Lost`], never zeroes and never an older value. Storing a stamp
+///   that is not below the damaged copy's heals it; a lower one is never acknowledged.
+pub trait SectorsManager: Send + Sync {
+    /// Votes for the sectors of `range`, and with `newer_than` (one vote for each sector) also the
+    /// values that are newer than those. Answers at once when nothing has to be waited for, and
+    /// through `completions` under `token` otherwise.
+    fn load(
+        &self,
+        token: u64,
+        range: SectorRange,
+        newer_than: Option<Runs<Vote>>,
+        completions: &Arc<dyn Completions>,
+    ) -> Option<Held>;
+
+    /// Begins to store the requests' values; each is completed by itself, as soon as it is stable.
+    fn store(&self, requests: Vec<StoreRequest>, completions: &Arc<dyn Completions>);
+}
