@@ -10,6 +10,7 @@ mod extent;
 mod message;
 mod runs;
 mod stamp;
+mod status;
 
 pub use address::{INDEX_LIMIT, SECTOR_SIZE, SECTOR_SIZE_U64, SectorAddress, SectorRange, Volume};
 pub use birth::{Birth, StoreId};
@@ -17,3 +18,4 @@ pub use extent::{Content, Extent, Held, Vote};
 pub use message::{Answer, OperationId, Question, Reply, Request, RequestId};
 pub use runs::Runs;
 pub use stamp::{Generation, Incarnation, Rank, STAMP_BYTES, Stamp};
+pub use status::{PeerStatus, ProcessState, StatusReport};

@@ -1,1 +1,2 @@
+//! The command line of Atomic Disk Drive.
 fn main() {}
