@@ -1,0 +1,202 @@
+//! What the answers of all processes say of the cluster.
+
+use std::fmt;
+
+use atdd::domain::{ProcessState, Rank, StatusReport};
+
+use super::Answer;
+
+/// How a cluster is, with the reasons where it is not well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// All processes serve and reach one another.
+    Healthy,
+    /// The disk works, but something is down or missing.
+    Degraded(Vec<String>),
+    /// No process that answers reaches a majority: the disk waits.
+    NoMajority(Vec<String>),
+}
+
+impl Health {
+    /// Judges the answers. A process that says it serves reaches a majority, whatever this asker
+    /// can reach.
+    pub(crate) fn of(answers: &[Answer]) -> Self {
+        let reasons: Vec<_> = answers.iter().flat_map(reasons).collect();
+        let serves = |answer: &Answer| match &answer.report {
+            Ok(report) => report.state == ProcessState::Serving,
+            Err(_) => false,
+        };
+        if !answers.iter().any(serves) {
+            Self::NoMajority(reasons)
+        } else if !reasons.is_empty() {
+            Self::Degraded(reasons)
+        } else {
+            Self::Healthy
+        }
+    }
+
+    /// The exit code of `atdd status`.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Healthy => 0,
+            Self::Degraded(_) => 1,
+            Self::NoMajority(_) => 2,
+        }
+    }
+
+    /// One word for programs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded(_) => "degraded",
+            Self::NoMajority(_) => "no_majority",
+        }
+    }
+
+    /// Why it is not healthy, process by process.
+    pub(crate) fn reasons(&self) -> &[String] {
+        match self {
+            Self::Healthy => &[],
+            Self::Degraded(reasons) | Self::NoMajority(reasons) => reasons,
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Healthy => f.write_str("healthy"),
+            Self::Degraded(reasons) => write!(f, "degraded: {}", reasons.join("; ")),
+            Self::NoMajority(reasons) => write!(f, "no majority: {}", reasons.join("; ")),
+        }
+    }
+}
+
+/// What a process does, in words.
+pub(crate) fn state_in_words(state: &ProcessState) -> String {
+    match state {
+        ProcessState::Recovering => "recovering".to_owned(),
+        ProcessState::WaitingForBirth { missing } => {
+            format!("waiting for the first meeting with {}", list(missing))
+        }
+        ProcessState::Serving => "serving".to_owned(),
+        ProcessState::WaitingForMajority { seconds } => {
+            format!("waiting for a majority for {seconds} s")
+        }
+        ProcessState::Stopping => "stopping".to_owned(),
+        ProcessState::Unknown => "in a state of a newer version".to_owned(),
+    }
+}
+
+fn reasons(answer: &Answer) -> Vec<String> {
+    let process = format!("process {}", answer.rank);
+    let report = match &answer.report {
+        Ok(report) => report,
+        Err(error) => return vec![format!("{process} is down ({error})")],
+    };
+    let mut reasons = Vec::new();
+    if report.state != ProcessState::Serving {
+        reasons.push(format!("{process} is {}", state_in_words(&report.state)));
+    }
+    if report.waiting_for_space {
+        reasons.push(format!("{process} waits for space on its disk"));
+    }
+    let missing = missing_peers(report);
+    if !missing.is_empty() {
+        reasons.push(format!("{process} does not reach {}", list(&missing)));
+    }
+    reasons
+}
+
+fn missing_peers(report: &StatusReport) -> Vec<Rank> {
+    let missing = report.peers.iter().filter(|peer| !peer.connected);
+    missing.map(|peer| peer.rank).collect()
+}
+
+fn list(ranks: &[Rank]) -> String {
+    let ranks: Vec<_> = ranks.iter().map(ToString::to_string).collect();
+    match ranks.as_slice() {
+        [rank] => format!("process {rank}"),
+        _ => format!("processes {}", ranks.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atdd::domain::PeerStatus;
+
+    fn rank(number: u8) -> Rank {
+        Rank::new(number).unwrap()
+    }
+
+    fn down(number: u8) -> Answer {
+        Answer {
+            rank: rank(number),
+            report: Err("connection refused".to_owned()),
+        }
+    }
+
+    fn up(number: u8, state: ProcessState, unreached: &[u8]) -> Answer {
+        let mut report: StatusReport =
+            serde_json::from_str(&format!("{{\"rank\":{number}}}")).unwrap();
+        report.state = state;
+        let others = (1..=3).filter(|other| *other != number);
+        report.peers = others
+            .map(|other| PeerStatus {
+                rank: rank(other),
+                connected: !unreached.contains(&other),
+            })
+            .collect();
+        Answer {
+            rank: rank(number),
+            report: Ok(report),
+        }
+    }
+
+    #[test]
+    fn healthy_is_when_all_serve_and_reach_one_another() {
+        let all = [1, 2, 3].map(|number| up(number, ProcessState::Serving, &[]));
+        assert_eq!(Health::of(&all), Health::Healthy);
+        assert_eq!(Health::of(&all).exit_code(), 0);
+    }
+
+    #[test]
+    fn anything_amiss_is_degraded_and_named() {
+        let health = Health::of(&[
+            up(1, ProcessState::Serving, &[3]),
+            up(2, ProcessState::Recovering, &[]),
+            down(3),
+        ]);
+        assert_eq!(health.exit_code(), 1);
+        assert_eq!(
+            health.to_string(),
+            "degraded: process 1 does not reach process 3; process 2 is recovering; \
+             process 3 is down (connection refused)"
+        );
+        let mut full = [1, 2, 3].map(|number| up(number, ProcessState::Serving, &[]));
+        full[1].report.as_mut().unwrap().waiting_for_space = true;
+        assert_eq!(
+            Health::of(&full).reasons(),
+            ["process 2 waits for space on its disk"]
+        );
+    }
+
+    #[test]
+    fn no_majority_is_when_nobody_serves() {
+        let waiting = ProcessState::WaitingForMajority { seconds: 9 };
+        let health = Health::of(&[up(1, waiting, &[2, 3]), down(2), down(3)]);
+        assert_eq!(health.exit_code(), 2);
+        assert!(health.to_string().starts_with(
+            "no majority: process 1 is waiting for a majority for 9 s; \
+             process 1 does not reach processes 2, 3;"
+        ));
+        assert_eq!(Health::of(&[down(1), down(2), down(3)]).exit_code(), 2);
+        let missing = vec![rank(3)];
+        let unborn = ProcessState::WaitingForBirth { missing };
+        assert_eq!(
+            Health::of(&[up(1, unborn.clone(), &[]), up(2, unborn, &[])]).exit_code(),
+            2
+        );
+    }
+}
