@@ -1,0 +1,408 @@
+//! Requests: what clients ask.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `61 74 64 64` |
+//! | 4 | 3 | padding, zero, ignored on receipt |
+//! | 7 | 1 | type: `01` READ, `02` WRITE |
+//! | 8 | 8 | request number |
+//! | 16 | 8 | sector index |
+//! | 24 | 0 or 4096 | content of a WRITE |
+//! | end | 32 | tag |
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{ClientKind, MAGIC};
+use crate::domain::SECTOR_SIZE;
+use crate::wire::auth::{ClientKey, TAG_BYTES, Verified};
+
+const TYPE: usize = MAGIC.len() + 3;
+const NUMBER: usize = TYPE + 1;
+const SECTOR: usize = NUMBER + 8;
+const CONTENT: usize = SECTOR + 8;
+
+/// What is thrown away of a message of unknown type: the magic, the padding and the type.
+const UNKNOWN_BYTES: usize = NUMBER;
+
+/// The size of a READ request.
+pub const READ_REQUEST_BYTES: usize = CONTENT + TAG_BYTES;
+
+/// The size of a WRITE request.
+pub const WRITE_REQUEST_BYTES: usize = CONTENT + SECTOR_SIZE + TAG_BYTES;
+
+const _: () = assert!(READ_REQUEST_BYTES == 56 && WRITE_REQUEST_BYTES == 4152);
+
+/// A request whose tag was right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientRequest {
+    /// Chosen by the client, echoed in the response.
+    pub number: u64,
+    /// Index of the sector; whether there is one is not checked yet.
+    pub sector: u64,
+    /// What to do with it.
+    pub command: ClientCommand,
+}
+
+/// What a client wants of a sector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCommand {
+    /// READ.
+    Read,
+    /// WRITE of this content, exactly a sector of it.
+    Write(Bytes),
+}
+
+/// The next thing found in a stream of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// An authenticated request.
+    Request(ClientRequest),
+    /// A message of a request's form with a wrong tag: to be answered with `AuthFailure`.
+    WrongTag {
+        /// What stands where the number would be.
+        number: u64,
+        /// READ or WRITE.
+        kind: ClientKind,
+    },
+}
+
+/// What [`glance`] sees at the start of a stream, in which nothing was authenticated yet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// An authenticated request.
+    Request,
+    /// So many bytes that are no request.
+    Garbage(usize),
+    /// A message of so many bytes with a wrong tag.
+    WrongTag {
+        /// What stands where the number would be.
+        number: u64,
+        /// READ or WRITE.
+        kind: ClientKind,
+        /// The message's size.
+        bytes: usize,
+    },
+    /// The beginning of a request, or nothing.
+    Incomplete,
+}
+
+impl ClientRequest {
+    /// READ or WRITE.
+    pub fn kind(&self) -> ClientKind {
+        match self.command {
+            ClientCommand::Read => ClientKind::Read,
+            ClientCommand::Write(_) => ClientKind::Write,
+        }
+    }
+
+    /// Appends the request's bytes.
+    ///
+    /// # Panics
+    /// When the content of a WRITE is not exactly a sector.
+    pub fn encode(&self, key: &ClientKey, out: &mut BytesMut) {
+        let start = out.len();
+        out.put_slice(&MAGIC);
+        out.put_bytes(0, TYPE - MAGIC.len());
+        out.put_u8(self.kind().code());
+        out.put_u64(self.number);
+        out.put_u64(self.sector);
+        if let ClientCommand::Write(content) = &self.command {
+            assert_eq!(content.len(), SECTOR_SIZE, "a WRITE carries one sector");
+            out.put_slice(content);
+        }
+        let tag = key.tag(&[&out[start..]]);
+        out.put_slice(&tag);
+    }
+}
+
+/// Takes the next request off the front of `stream`, and whatever garbage is before it; `None`
+/// when more bytes are needed. The content of a WRITE is a slice of `stream`, not a copy.
+pub fn decode_request(key: &ClientKey, stream: &mut BytesMut) -> Option<Decoded> {
+    loop {
+        let (kind, length) = match scan(stream) {
+            Scan::Garbage(length) => {
+                stream.advance(length);
+                continue;
+            }
+            Scan::Incomplete => return None,
+            Scan::Message(kind, length) => (kind, length),
+        };
+        let Ok(verified) = key.verify(&stream[..length]) else {
+            let number = number_of(&stream[..length]);
+            stream.advance(length);
+            return Some(Decoded::WrongTag { number, kind });
+        };
+        let (number, sector) = fields(&verified);
+        let command = match kind {
+            ClientKind::Read => {
+                stream.advance(length);
+                ClientCommand::Read
+            }
+            ClientKind::Write => {
+                let message = stream.split_to(length).freeze();
+                ClientCommand::Write(message.slice(CONTENT..CONTENT + SECTOR_SIZE))
+            }
+        };
+        return Some(Decoded::Request(ClientRequest {
+            number,
+            sector,
+            command,
+        }));
+    }
+}
+
+/// What [`decode_request`] would find next in `stream`, taking nothing.
+pub fn glance(key: &ClientKey, stream: &[u8]) -> Glance {
+    match scan(stream) {
+        Scan::Garbage(length) => Glance::Garbage(length),
+        Scan::Incomplete => Glance::Incomplete,
+        Scan::Message(kind, bytes) => match key.verify(&stream[..bytes]) {
+            Ok(_) => Glance::Request,
+            Err(_) => Glance::WrongTag {
+                number: number_of(stream),
+                kind,
+                bytes,
+            },
+        },
+    }
+}
+
+enum Scan {
+    /// So many bytes are no request; never 0.
+    Garbage(usize),
+    /// A whole message of this type and size is there, unauthenticated.
+    Message(ClientKind, usize),
+    Incomplete,
+}
+
+fn scan(stream: &[u8]) -> Scan {
+    match before_magic(stream) {
+        0 if stream.len() <= TYPE => Scan::Incomplete,
+        0 => {
+            let Some(kind) = ClientKind::from_code(stream[TYPE]) else {
+                return Scan::Garbage(UNKNOWN_BYTES);
+            };
+            let length = match kind {
+                ClientKind::Read => READ_REQUEST_BYTES,
+                ClientKind::Write => WRITE_REQUEST_BYTES,
+            };
+            if stream.len() < length {
+                Scan::Incomplete
+            } else {
+                Scan::Message(kind, length)
+            }
+        }
+        garbage => Scan::Garbage(garbage),
+    }
+}
+
+/// How many bytes there are before the magic, or before what may become one.
+fn before_magic(stream: &[u8]) -> usize {
+    let mut from = 0;
+    while let Some(found) = stream[from..].iter().position(|&byte| byte == MAGIC[0]) {
+        let rest = &stream[from + found..];
+        let compared = rest.len().min(MAGIC.len());
+        if rest[..compared] == MAGIC[..compared] {
+            return from + found;
+        }
+        from += found + 1;
+    }
+    stream.len()
+}
+
+fn fields(request: &Verified<'_>) -> (u64, u64) {
+    let mut rest = &request.bytes()[NUMBER..];
+    (rest.get_u64(), rest.get_u64())
+}
+
+/// The only field that is looked at without a right tag, since `AuthFailure` has to echo it.
+fn number_of(message: &[u8]) -> u64 {
+    (&message[NUMBER..]).get_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> ClientKey {
+        ClientKey::new(&[5; 32])
+    }
+
+    fn read(number: u64, sector: u64) -> ClientRequest {
+        ClientRequest {
+            number,
+            sector,
+            command: ClientCommand::Read,
+        }
+    }
+
+    fn write(number: u64, fill: u8) -> ClientRequest {
+        ClientRequest {
+            number,
+            sector: 3,
+            command: ClientCommand::Write(Bytes::from(vec![fill; SECTOR_SIZE])),
+        }
+    }
+
+    fn encoded(request: &ClientRequest) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        request.encode(&key(), &mut out);
+        out.to_vec()
+    }
+
+    fn decode_all(chunks: &[&[u8]]) -> Vec<Decoded> {
+        let mut stream = BytesMut::new();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            stream.extend_from_slice(chunk);
+            found.extend(std::iter::from_fn(|| decode_request(&key(), &mut stream)));
+        }
+        found
+    }
+
+    #[test]
+    fn golden_read_request() {
+        let golden = hex::decode(
+            "617464640000000100000000000000070000000000000008\
+             25dc9843e76744fab1632a9eb63b6c146c7374926ae7655209ee8676c733cf92",
+        )
+        .unwrap();
+        assert_eq!(encoded(&read(7, 8)), golden);
+        assert_eq!(decode_all(&[&golden]), [Decoded::Request(read(7, 8))]);
+    }
+
+    #[test]
+    fn padding_is_ignored_but_authenticated() {
+        let mut bytes = encoded(&read(7, 8))[..CONTENT].to_vec();
+        bytes[4..7].copy_from_slice(&[1, 2, 3]);
+        bytes.extend(key().tag(&[&bytes]));
+        assert_eq!(decode_all(&[&bytes]), [Decoded::Request(read(7, 8))]);
+    }
+
+    #[test]
+    fn an_unknown_type_takes_eight_bytes_with_it() {
+        // A good request that begins right after the eight bytes is found, one that begins
+        // within them is lost.
+        let mut bytes = b"atdd\0\0\0\x03".to_vec();
+        bytes.extend(encoded(&read(1, 1)));
+        assert_eq!(decode_all(&[&bytes]), [Decoded::Request(read(1, 1))]);
+
+        let mut bytes = b"atdd".to_vec();
+        bytes.extend(encoded(&read(1, 1)));
+        bytes.extend(encoded(&read(2, 2)));
+        // The first request's magic stood in the eight bytes; the `d` of "atdd" as type 0x64.
+        assert_eq!(decode_all(&[&bytes]), [Decoded::Request(read(2, 2))]);
+    }
+
+    #[test]
+    fn a_wrong_tag_takes_the_whole_message_with_it() {
+        let mut bytes = encoded(&write(9, 1));
+        // Another request hidden in the content must not be seen.
+        bytes[100..100 + READ_REQUEST_BYTES].copy_from_slice(&encoded(&read(4, 4)));
+        bytes.extend(encoded(&read(2, 2)));
+        let wrong = Decoded::WrongTag {
+            number: 9,
+            kind: ClientKind::Write,
+        };
+        assert_eq!(decode_all(&[&bytes]), [wrong, Decoded::Request(read(2, 2))]);
+    }
+
+    #[test]
+    fn every_changed_bit_after_the_type_is_a_wrong_tag() {
+        let good = encoded(&read(7, 8));
+        for bit in 8 * NUMBER..8 * good.len() {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let found = decode_all(&[&bytes]);
+            assert!(matches!(found[..], [Decoded::WrongTag { .. }]), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn half_a_magic_before_a_magic_is_skipped() {
+        let mut bytes = b"aatatdatd".to_vec();
+        bytes.extend(encoded(&read(1, 1)));
+        assert_eq!(decode_all(&[&bytes]), [Decoded::Request(read(1, 1))]);
+    }
+
+    /// What `decode_request` must find, written as the protocol's sentences stand.
+    fn by_the_letter(mut stream: &[u8]) -> Vec<Decoded> {
+        let mut found = Vec::new();
+        while stream.len() >= 8 {
+            let size = match (&stream[..4], stream[7]) {
+                (b"atdd", 1) => 56,
+                (b"atdd", 2) => 4152,
+                (b"atdd", _) => {
+                    stream = &stream[8..];
+                    continue;
+                }
+                _ => {
+                    stream = &stream[1..];
+                    continue;
+                }
+            };
+            if stream.len() < size {
+                break;
+            }
+            found.extend(decode_all(&[&stream[..size]]));
+            stream = &stream[size..];
+        }
+        found
+    }
+
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..20),
+            prop::collection::vec(prop::sample::select(b"atd\0\x01\x02".to_vec()), 0..20),
+            (any::<u64>(), any::<u64>())
+                .prop_map(|(number, sector)| encoded(&read(number, sector))),
+            (any::<u64>(), any::<u8>()).prop_map(|(number, fill)| encoded(&write(number, fill))),
+            (any::<u8>(), any::<prop::sample::Index>()).prop_map(|(change, at)| {
+                let mut bytes = encoded(&read(1, 2));
+                let at = at.index(bytes.len());
+                bytes[at] ^= change;
+                bytes
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn any_stream_in_any_chunks_decodes_by_the_letter(
+            pieces in prop::collection::vec(piece(), 0..8),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let stream = pieces.concat();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<_> = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect();
+            let expected = by_the_letter(&stream);
+            prop_assert_eq!(decode_all(&chunks), expected.clone());
+
+            // The glance that takes nothing sees the same.
+            let mut rest = &stream[..];
+            let mut seen = Vec::new();
+            loop {
+                let length = match glance(&key(), rest) {
+                    Glance::Incomplete => break,
+                    Glance::Garbage(length) => length,
+                    Glance::WrongTag { number, kind, bytes } => {
+                        seen.push(Decoded::WrongTag { number, kind });
+                        bytes
+                    }
+                    Glance::Request => {
+                        let mut stream = BytesMut::from(rest);
+                        seen.extend(decode_request(&key(), &mut stream));
+                        rest.len() - stream.len()
+                    }
+                };
+                rest = &rest[length..];
+            }
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Responses: what clients are answered.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `61 74 64 64` |
+//! | 4 | 2 | padding, zero |
+//! | 6 | 1 | status: `00` Ok, `01` `AuthFailure`, `02` `InvalidSectorIndex` |
+//! | 7 | 1 | type of the request + `40` |
+//! | 8 | 8 | number of the request |
+//! | 16 | 0 or 4096 | content of a successful READ |
+//! | end | 32 | tag |
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{ClientKind, MAGIC};
+use crate::domain::SECTOR_SIZE;
+use crate::wire::auth::{ClientKey, TAG_BYTES};
+
+const STATUS: usize = MAGIC.len() + 2;
+const TYPE: usize = STATUS + 1;
+const NUMBER: usize = TYPE + 1;
+
+/// The size of a response without content and tag.
+pub const RESPONSE_HEAD_BYTES: usize = NUMBER + 8;
+
+const TYPE_OFFSET: u8 = 0x40;
+const _: () = assert!(RESPONSE_HEAD_BYTES == 16);
+
+/// How a request ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ClientStatus {
+    /// It is complete in the register.
+    Ok,
+    /// Its tag was wrong.
+    AuthFailure,
+    /// There is no such sector.
+    InvalidSectorIndex,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientResponse {
+    /// The request's number.
+    pub number: u64,
+    /// The request's type.
+    pub kind: ClientKind,
+    /// How it ended.
+    pub status: ClientStatus,
+    /// The sector that was read, if one was; otherwise empty.
+    pub content: Bytes,
+}
+
+/// The three pieces of a response's bytes, to be gathered by one vectored write.
+#[derive(Clone, Debug)]
+pub struct EncodedResponse {
+    /// Everything before the content.
+    pub head: [u8; RESPONSE_HEAD_BYTES],
+    /// The content, possibly empty.
+    pub content: Bytes,
+    /// The tag over both.
+    pub tag: [u8; TAG_BYTES],
+}
+
+impl ClientResponse {
+    /// A response without content.
+    pub fn bare(number: u64, kind: ClientKind, status: ClientStatus) -> Self {
+        Self {
+            number,
+            kind,
+            status,
+            content: Bytes::new(),
+        }
+    }
+
+    /// The response's bytes.
+    ///
+    /// # Panics
+    /// When the content is not as long as the type and status say.
+    pub fn encode(self, key: &ClientKey) -> EncodedResponse {
+        let expected = content_bytes(self.kind, self.status);
+        assert_eq!(
+            self.content.len(),
+            expected,
+            "only a successful READ has content"
+        );
+        let mut head = [0; RESPONSE_HEAD_BYTES];
+        head[..MAGIC.len()].copy_from_slice(&MAGIC);
+        head[STATUS] = match self.status {
+            ClientStatus::Ok => 0,
+            ClientStatus::AuthFailure => 1,
+            ClientStatus::InvalidSectorIndex => 2,
+        };
+        head[TYPE] = TYPE_OFFSET + self.kind.code();
+        head[NUMBER..].copy_from_slice(&self.number.to_be_bytes());
+        let tag = key.tag(&[&head, &self.content]);
+        EncodedResponse {
+            head,
+            content: self.content,
+            tag,
+        }
+    }
+}
+
+/// Takes the next response off the front of `stream`; `None` when more bytes are needed. A stream
+/// of responses holds nothing else, so anything else is an error, and the stream is lost.
+pub fn decode_response(
+    key: &ClientKey,
+    stream: &mut BytesMut,
+) -> Result<Option<ClientResponse>, ResponseError> {
+    let Some(head) = stream.first_chunk::<RESPONSE_HEAD_BYTES>() else {
+        return Ok(None);
+    };
+    if head[..STATUS] != [MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], 0, 0] {
+        return Err(ResponseError::Malformed);
+    }
+    let kind = head[TYPE]
+        .checked_sub(TYPE_OFFSET)
+        .and_then(ClientKind::from_code);
+    let status = match head[STATUS] {
+        0 => Some(ClientStatus::Ok),
+        1 => Some(ClientStatus::AuthFailure),
+        2 => Some(ClientStatus::InvalidSectorIndex),
+        _ => None,
+    };
+    let (kind, status) = kind.zip(status).ok_or(ResponseError::Malformed)?;
+    let end = RESPONSE_HEAD_BYTES + content_bytes(kind, status);
+    if stream.len() < end + TAG_BYTES {
+        return Ok(None);
+    }
+    let message = stream.split_to(end + TAG_BYTES).freeze();
+    let verified = key.verify(&message).map_err(|_| ResponseError::WrongTag)?;
+    let number = (&verified.bytes()[NUMBER..]).get_u64();
+    Ok(Some(ClientResponse {
+        number,
+        kind,
+        status,
+        content: message.slice(RESPONSE_HEAD_BYTES..end),
+    }))
+}
+
+const fn content_bytes(kind: ClientKind, status: ClientStatus) -> usize {
+    match (kind, status) {
+        (ClientKind::Read, ClientStatus::Ok) => SECTOR_SIZE,
+        _ => 0,
+    }
+}
+
+/// Why a stream of responses cannot be read on.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseError {
+    /// Bytes that are no response.
+    #[error("what was received is no response")]
+    Malformed,
+    /// A response with a wrong tag.
+    #[error("a response's tag is wrong: is the client key the processes' one?")]
+    WrongTag,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> ClientKey {
+        ClientKey::new(&[5; 32])
+    }
+
+    fn bytes_of(response: ClientResponse) -> Vec<u8> {
+        let encoded = response.encode(&key());
+        [&encoded.head[..], &encoded.content, &encoded.tag].concat()
+    }
+
+    #[test]
+    fn golden_responses() {
+        let write = ClientResponse::bare(1778, ClientKind::Write, ClientStatus::Ok);
+        let golden = "617464640000004200000000000006f2\
+             153d2a6a765ba05719f9a44c47f1ce04b3ca5a41c87d5653f217d80e6be1acd7";
+        assert_eq!(hex::encode(bytes_of(write)), golden);
+
+        let read = ClientResponse::bare(7, ClientKind::Read, ClientStatus::InvalidSectorIndex);
+        let golden = "61746464000002410000000000000007\
+             8a9bcfb51560adb96a169941cd208d7a1c00a84fd94ac3274a1799bedc5e4c72";
+        assert_eq!(hex::encode(bytes_of(read)), golden);
+    }
+
+    #[test]
+    fn a_changed_byte_is_never_a_response() {
+        let good = bytes_of(ClientResponse::bare(7, ClientKind::Write, ClientStatus::Ok));
+        for at in 0..good.len() {
+            for change in 1..=u8::MAX {
+                let mut bytes = BytesMut::from(&good[..]);
+                bytes[at] ^= change;
+                assert!(!matches!(decode_response(&key(), &mut bytes), Ok(Some(_))));
+            }
+        }
+    }
+
+    fn any_response() -> impl Strategy<Value = ClientResponse> {
+        (any::<u64>(), any::<bool>(), 0..3, any::<u8>()).prop_map(|(number, read, status, fill)| {
+            let kind = if read {
+                ClientKind::Read
+            } else {
+                ClientKind::Write
+            };
+            let status = match status {
+                0 => ClientStatus::Ok,
+                1 => ClientStatus::AuthFailure,
+                _ => ClientStatus::InvalidSectorIndex,
+            };
+            ClientResponse {
+                number,
+                kind,
+                status,
+                content: Bytes::from(vec![fill; content_bytes(kind, status)]),
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn responses_survive_the_wire(
+            responses in prop::collection::vec(any_response(), 0..4),
+            chunk in 1usize..5000,
+        ) {
+            let bytes: Vec<u8> = responses.iter().cloned().flat_map(bytes_of).collect();
+            let mut stream = BytesMut::new();
+            let mut decoded = Vec::new();
+            for piece in bytes.chunks(chunk) {
+                stream.extend_from_slice(piece);
+                while let Some(response) = decode_response(&key(), &mut stream).unwrap() {
+                    decoded.push(response);
+                }
+            }
+            prop_assert_eq!(decoded, responses);
+            prop_assert!(stream.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut stream = BytesMut::from(&bytes[..]);
+            prop_assert!(!matches!(decode_response(&key(), &mut stream), Ok(Some(_))));
+        }
+    }
+}
