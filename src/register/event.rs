@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 use crate::domain::{Extent, Held, OperationId, Rank, Reply, Request, Runs, SectorRange, Vote};
 
+use super::fault::PeerFault;
+
 /// The most sectors that one read or write covers: 1 MiB.
 pub const OPERATION_SECTORS_MAX: u32 = 256;
 
@@ -42,6 +44,15 @@ pub enum Command {
         /// Which sectors.
         range: SectorRange,
     },
+}
+
+impl Command {
+    /// Which sectors.
+    pub const fn range(&self) -> SectorRange {
+        match self {
+            Self::Read { range } | Self::Write { range, .. } | Self::Discard { range } => *range,
+        }
+    }
 }
 
 /// What can happen to a register.
@@ -133,6 +144,14 @@ pub enum Output {
     Finished {
         /// Which operation.
         operation: OperationId,
+    },
+    /// Another process has said what no correct one says; it was ignored. Its connection is to be
+    /// closed, since nothing more on it can be relied on.
+    Faulty {
+        /// Which process.
+        from: Rank,
+        /// What is wrong.
+        fault: PeerFault,
     },
 }
 

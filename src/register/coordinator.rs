@@ -1,0 +1,150 @@
+//! What all operations of a register have in common: names, stamps, and whom to ask.
+
+use crate::domain::{
+    Generation, Incarnation, OperationId, Question, Rank, Request, RequestId, SectorRange, Stamp,
+};
+
+use super::Output;
+use super::quorum::majority;
+
+/// The bounds of a register, and its place in the cluster.
+#[derive(Copy, Clone, Debug)]
+pub struct Config {
+    /// This process.
+    pub own: Rank,
+    /// How many processes there are, this one included: 1 to 254.
+    pub processes: u8,
+    /// This start of the process's store; durable and never used before.
+    pub incarnation: Incarnation,
+    /// Which of the process's registers this is; replies find it by that.
+    pub shard: u8,
+    /// How many operations may wait for sectors that others are busy with.
+    pub queue_max: usize,
+}
+
+/// A piece of an operation: the whole of it, as a rule.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Piece {
+    /// Names the piece in all of its messages.
+    pub(super) sequence: u64,
+    /// The broadcast under way.
+    pub(super) round: u8,
+    /// The sectors; it becomes shorter where a majority's answers do not reach its end.
+    pub(super) range: SectorRange,
+}
+
+/// What the operations of one register share.
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    config: Config,
+    next_sequence: u64,
+    /// The highest timestamp that this incarnation has used.
+    timestamp: u64,
+    heals: usize,
+}
+
+/// The most damaged copies that are being healed at a time. Others stay until they are read again.
+const HEALS_MAX: usize = 64;
+
+impl Coordinator {
+    /// # Panics
+    /// When the own rank is none of the processes'.
+    pub(super) fn new(config: Config) -> Self {
+        assert!(
+            config.own.number() <= config.processes && config.processes <= Rank::MAX,
+            "the own rank is one of the processes'"
+        );
+        Self {
+            config,
+            next_sequence: 0,
+            timestamp: 0,
+            heals: 0,
+        }
+    }
+
+    pub(super) fn own(&self) -> Rank {
+        self.config.own
+    }
+
+    pub(super) fn processes(&self) -> u8 {
+        self.config.processes
+    }
+
+    pub(super) fn majority(&self) -> u8 {
+        majority(self.config.processes)
+    }
+
+    /// Every process but this one.
+    pub(super) fn others(&self) -> impl Iterator<Item = Rank> + use<> {
+        let own = self.config.own;
+        Rank::all(self.config.processes).filter(move |&rank| rank != own)
+    }
+
+    /// Whether the rank is another process's.
+    pub(super) fn is_peer(&self, rank: Rank) -> bool {
+        rank != self.config.own && rank.number() <= self.config.processes
+    }
+
+    /// A piece with a sequence number that was never used.
+    pub(super) fn piece(&mut self, range: SectorRange) -> Piece {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        Piece {
+            sequence,
+            round: 0,
+            range,
+        }
+    }
+
+    /// Whether a piece of this sequence number was ever begun.
+    pub(super) fn has_begun(&self, sequence: u64) -> bool {
+        sequence < self.next_sequence
+    }
+
+    pub(super) fn operation_id(&self, sequence: u64) -> OperationId {
+        OperationId {
+            coordinator: self.config.own,
+            incarnation: self.config.incarnation,
+            shard: self.config.shard,
+            sequence,
+        }
+    }
+
+    /// A stamp above `seen` and above every one that this incarnation has made here.
+    pub(super) fn next_stamp(&mut self, seen: u64) -> Stamp {
+        let timestamp = seen.max(self.timestamp).checked_add(1);
+        self.timestamp = timestamp.expect("2^64 writes take longer than anything lasts");
+        Stamp {
+            timestamp: self.timestamp,
+            rank: Some(self.config.own),
+            incarnation: self.config.incarnation,
+            ..Stamp::ZERO
+        }
+    }
+
+    /// Sends a question of the piece's present round to one process.
+    pub(super) fn ask(&self, to: Rank, piece: Piece, question: Question, out: &mut Vec<Output>) {
+        let id = RequestId {
+            operation: self.operation_id(piece.sequence),
+            round: piece.round,
+        };
+        let request = Request {
+            id,
+            authority: Generation(0),
+            question,
+        };
+        out.push(Output::Request { to, request });
+    }
+
+    /// Takes one of the places for healing a damaged copy, if one is free.
+    pub(super) fn begin_heal(&mut self) -> bool {
+        let free = self.heals < HEALS_MAX;
+        self.heals += usize::from(free);
+        free
+    }
+
+    /// Gives the place back.
+    pub(super) fn end_heal(&mut self) {
+        self.heals -= 1;
+    }
+}
