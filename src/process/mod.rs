@@ -1,6 +1,15 @@
-//! One process of a cluster: a stand-in until the real one is wired, so that the command line can
-//! be developed and tested against its face.
+//! One process of the cluster: everything put together, started, run and stopped.
 
-mod stand_in;
+mod birth;
+mod disk;
+mod export;
+mod inbox;
+mod membership;
+mod run;
+mod service;
+mod start;
+mod switchboard;
+mod worker;
 
-pub use stand_in::{ProcessError, run_register_process};
+pub use disk::{Disk, DiskError};
+pub use run::{ProcessError, RegisterProcess, run_register_process};

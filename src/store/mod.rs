@@ -3,6 +3,8 @@
 mod manager;
 mod memory;
 mod spans;
+mod stub;
+pub use stub::*;
 
 pub use manager::{Completion, Completions, SectorsManager, StoreRequest};
 pub use memory::MemorySectors;

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Measures the disk on this machine: three processes, NBD embedded in the first, fio in front.
+# Prints a table with the raw disk and a memory NBD server beside it, all from the same run.
+#
+#   scripts/bench.sh [--seconds 5] [--size 1GiB] [--dir DIR] [--only REGEX] [--json FILE]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for program in fio nbdinfo nbdkit python3; do
+    command -v "$program" >/dev/null || {
+        echo "bench.sh needs $program: apt-get install fio libnbd-bin nbdkit python3" >&2
+        exit 1
+    }
+done
+cargo build --release --quiet --bin atdd --example classic_load
+exec python3 scripts/bench.py "$@"

@@ -1,0 +1,283 @@
+//! The disk as a process's own clients see it: any range, cut into operations of the register.
+//!
+//! Admission is here and nowhere else: a semaphore counted in sectors bounds what all clients of
+//! this process have under way, and with it every queue behind. An operation keeps its permits
+//! until the register is done with it, even when its client has gone or its deadline has passed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::inbox::Inbox;
+use super::worker::Item;
+use crate::domain::{Extent, SECTOR_SIZE, SectorAddress, SectorRange, Volume};
+use crate::register::{
+    Command, DISCARD_SECTORS_MAX, OPERATION_SECTORS_MAX, Outcome, RegisterError,
+};
+
+/// What all clients of a process may have under way, in sectors: 64 MiB.
+pub(crate) const ADMISSION_SECTORS: u32 = 16 * 1024;
+
+/// What a discard costs of it: its size on disk and in messages does not grow with its length.
+const DISCARD_COST: u32 = 8;
+
+/// Pieces of one request that are under way together.
+const PIECES_IN_FLIGHT_MAX: usize = 64;
+
+/// Sectors that one worker serves in a row; operations never span two such stripes.
+const STRIPE_SECTORS: u64 = DISCARD_SECTORS_MAX as u64;
+
+/// Why a request of a client failed. A missing majority is waited for, unless a deadline was set.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The register could not do it.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The request reaches past the end of the disk.
+    #[error("sectors {first} to {last} were asked for, of a disk of {sectors}")]
+    PastEnd {
+        /// The first that was asked for.
+        first: u64,
+        /// The last that was asked for.
+        last: u64,
+        /// How many there are.
+        sectors: u64,
+    },
+    /// The operator's deadline (`--io-timeout`) passed; what it was about may still take effect.
+    #[error("no majority of processes answered within {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+    /// The process is stopping.
+    #[error("the process is shutting down")]
+    ShuttingDown,
+}
+
+/// A handle to the disk; clones share it.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sectors: u64,
+    workers: Vec<Arc<Inbox<Item>>>,
+    admission: Arc<Semaphore>,
+    io_timeout: Option<Duration>,
+}
+
+type Pending = oneshot::Receiver<Result<Outcome, RegisterError>>;
+
+impl Disk {
+    /// The disk of `sectors` that these workers serve.
+    pub(crate) fn new(
+        sectors: u64,
+        workers: Vec<Arc<Inbox<Item>>>,
+        io_timeout: Option<Duration>,
+    ) -> Self {
+        let admission = Arc::new(Semaphore::new(ADMISSION_SECTORS as usize));
+        Self { shared: Arc::new(Shared { sectors, workers, admission, io_timeout }) }
+    }
+
+    /// How many sectors the disk has.
+    pub fn sectors(&self) -> u64 {
+        self.shared.sectors
+    }
+
+    /// The values of `count` sectors from `first` on, ascending and without a gap.
+    pub async fn read(&self, first: u64, count: u64) -> Result<Vec<Extent>, DiskError> {
+        let ranges = self.ranges(first, count, OPERATION_SECTORS_MAX)?;
+        let mut extents = Vec::new();
+        let commands = ranges.map(|range| Command::Read { range });
+        self.run(commands, |outcome| {
+            if let Outcome::Read(values) = outcome {
+                extents.extend(values);
+            }
+        })
+        .await?;
+        Ok(extents)
+    }
+
+    /// Writes whole sectors from `first` on; once it returns they are stable on a majority.
+    ///
+    /// # Panics
+    /// When the data is not whole sectors.
+    pub async fn write(&self, first: u64, mut data: Bytes) -> Result<(), DiskError> {
+        assert!(data.len().is_multiple_of(SECTOR_SIZE), "whole sectors are written");
+        let count = u64::try_from(data.len() / SECTOR_SIZE).expect("memory is addressed in 64 bits");
+        let ranges = self.ranges(first, count, OPERATION_SECTORS_MAX)?;
+        let commands = ranges.map(|range| {
+            let bytes = usize::try_from(range.bytes()).expect("an operation fits in memory");
+            Command::Write { range, data: data.split_to(bytes) }
+        });
+        self.run(commands, drop).await
+    }
+
+    /// Makes the sectors read as zeroes and frees their space, on a majority once it returns.
+    pub async fn discard(&self, first: u64, count: u64) -> Result<(), DiskError> {
+        let ranges = self.ranges(first, count, DISCARD_SECTORS_MAX)?;
+        self.run(ranges.map(|range| Command::Discard { range }), drop).await
+    }
+
+    /// Admits nothing more: requests that wait for admission and those that come fail with
+    /// [`DiskError::ShuttingDown`]. What was admitted goes on.
+    pub(crate) fn close(&self) {
+        self.shared.admission.close();
+    }
+
+    /// Sectors' worth of operations that are admitted and not done.
+    pub(crate) fn admitted(&self) -> usize {
+        ADMISSION_SECTORS as usize - self.shared.admission.available_permits()
+    }
+
+    fn ranges(
+        &self,
+        first: u64,
+        count: u64,
+        piece_max: u32,
+    ) -> Result<impl Iterator<Item = SectorRange> + use<>, DiskError> {
+        let sectors = self.shared.sectors;
+        let end = first.saturating_add(count);
+        if end > sectors {
+            return Err(DiskError::PastEnd { first, last: end - 1, sectors });
+        }
+        Ok(pieces(first, end, piece_max))
+    }
+
+    async fn run(
+        &self,
+        commands: impl Iterator<Item = Command>,
+        each: impl FnMut(Outcome),
+    ) -> Result<(), DiskError> {
+        match self.shared.io_timeout {
+            None => self.run_all(commands, each).await,
+            Some(limit) => tokio::time::timeout(limit, self.run_all(commands, each))
+                .await
+                .unwrap_or(Err(DiskError::TimedOut(limit))),
+        }
+    }
+
+    async fn run_all(
+        &self,
+        commands: impl Iterator<Item = Command>,
+        mut each: impl FnMut(Outcome),
+    ) -> Result<(), DiskError> {
+        let mut in_flight = VecDeque::new();
+        for command in commands {
+            if in_flight.len() == PIECES_IN_FLIGHT_MAX {
+                let oldest = in_flight.pop_front().expect("the window is full");
+                each(outcome(oldest).await?);
+            }
+            in_flight.push_back(self.begin(command).await?);
+        }
+        for pending in in_flight {
+            each(outcome(pending).await?);
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, command: Command) -> Result<Pending, DiskError> {
+        let permit = self.admit(cost(&command)).await?;
+        let (done, pending) = oneshot::channel();
+        let worker = shard(command.range().first(), self.shared.workers.len());
+        self.shared.workers[worker].put(Item::Command { command, done, permit });
+        Ok(pending)
+    }
+
+    async fn admit(&self, sectors: u32) -> Result<OwnedSemaphorePermit, DiskError> {
+        Arc::clone(&self.shared.admission)
+            .acquire_many_owned(sectors)
+            .await
+            .map_err(|_| DiskError::ShuttingDown)
+    }
+}
+
+async fn outcome(pending: Pending) -> Result<Outcome, DiskError> {
+    pending.await.map_err(|_| DiskError::ShuttingDown)?.map_err(DiskError::Register)
+}
+
+fn cost(command: &Command) -> u32 {
+    match command {
+        Command::Read { range } | Command::Write { range, .. } => range.count(),
+        Command::Discard { .. } => DISCARD_COST,
+    }
+}
+
+/// Which of `workers` serves a sector.
+pub(crate) fn shard(address: SectorAddress, workers: usize) -> usize {
+    let workers = u64::try_from(workers).expect("workers are few");
+    let stripe = address.to_bits() / STRIPE_SECTORS;
+    usize::try_from(stripe % workers).expect("less than the number of workers")
+}
+
+/// The sectors from `first` to before `end`, in pieces that never cross a stripe.
+fn pieces(first: u64, end: u64, piece_max: u32) -> impl Iterator<Item = SectorRange> {
+    let mut next = first;
+    std::iter::from_fn(move || {
+        if next >= end {
+            return None;
+        }
+        let stripe_end = (next / STRIPE_SECTORS + 1) * STRIPE_SECTORS;
+        let count = u64::from(piece_max).min(stripe_end - next).min(end - next);
+        let address = SectorAddress::new(Volume(0), next).expect("a disk ends below the limit");
+        let count = u32::try_from(count).expect("no more than a piece");
+        next += u64::from(count);
+        Some(SectorRange::new(address, count).expect("a piece lies within the disk"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_a_range_once_and_stay_in_their_stripe() {
+        let (first, end) = (STRIPE_SECTORS - 300, 2 * STRIPE_SECTORS + 5);
+        let mut next = first;
+        for piece in pieces(first, end, OPERATION_SECTORS_MAX) {
+            assert_eq!(piece.first().index(), next);
+            assert!(piece.count() <= OPERATION_SECTORS_MAX);
+            assert_eq!(shard(piece.first(), 7), shard(piece.last(), 7));
+            next += u64::from(piece.count());
+        }
+        assert_eq!(next, end);
+        assert_eq!(pieces(5, 5, 1).count(), 0);
+        assert_eq!(pieces(0, 1 << 28, DISCARD_SECTORS_MAX).count(), 4096);
+    }
+
+    #[tokio::test]
+    async fn a_range_past_the_end_is_refused() {
+        let disk = Disk::new(10, vec![Arc::new(Inbox::new())], None);
+        assert!(matches!(disk.read(9, 2).await, Err(DiskError::PastEnd { last: 10, .. })));
+        assert!(matches!(disk.read(u64::MAX, 2).await, Err(DiskError::PastEnd { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_answers_the_client_and_leaves_the_operation_its_place() {
+        let inbox = Arc::new(Inbox::new());
+        let disk = Disk::new(10, vec![Arc::clone(&inbox)], Some(Duration::from_secs(1)));
+        assert!(matches!(disk.read(0, 3).await, Err(DiskError::TimedOut(_))));
+        assert_eq!(disk.admitted(), 3);
+        let mut items = Vec::new();
+        inbox.take(&mut items).await;
+        drop(items);
+        assert_eq!(disk.admitted(), 0);
+    }
+
+    #[tokio::test]
+    async fn requests_fail_at_once_when_the_process_stops() {
+        let inbox = Arc::new(Inbox::new());
+        let disk = Disk::new(1 << 20, vec![Arc::clone(&inbox)], None);
+        let mut items = Vec::new();
+        let waiting = async {
+            inbox.take(&mut items).await;
+            items.clear();
+        };
+        let (read, ()) = tokio::join!(disk.read(0, 1), waiting);
+        assert!(matches!(read, Err(DiskError::ShuttingDown)), "it was handed back");
+        disk.close();
+        assert!(matches!(disk.read(0, 1).await, Err(DiskError::ShuttingDown)));
+    }
+}

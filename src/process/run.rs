@@ -1,0 +1,290 @@
+//! Starting and stopping one process.
+//!
+//! Order of a start: the listening sockets first, so that nobody is refused while the store is
+//! recovered; the store, whose incarnation is raised before anything leaves the process; links
+//! and sessions; the cluster's birth; and only then the workers, which alone can acknowledge.
+//!
+//! Order of a stop: no new requests, those under way are finished or handed back, the network
+//! closes, and the store is closed last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nbd_frontend::Server;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{info, warn};
+
+use super::disk::Disk;
+use super::inbox::Inbox;
+use super::membership::Standing;
+use super::start::Start;
+use super::switchboard::Switchboard;
+use super::worker::Item;
+use crate::config::Configuration;
+use crate::domain::{Rank, StoreId};
+use crate::net::{Connections, Listener, Stage};
+use crate::store::{DiskSectors, Options, StoreError, Unrecovered};
+
+/// How long a stop waits for what is under way before it hands it back.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+
+/// How long closed tasks may take to end.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a process did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The address for peers and clients cannot be listened on.
+    #[error(
+        "cannot listen on {address}; end the program that holds the address, or give this process \
+         another one in cluster.toml"
+    )]
+    Listen {
+        /// Which address.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The address for NBD cannot be listened on.
+    #[error("cannot serve NBD")]
+    Nbd(#[from] nbd_frontend::ServerError),
+    /// The storage directory cannot be used, or failed.
+    #[error("the storage directory failed")]
+    Store(#[from] StoreError),
+    /// The cluster was born with another directory for this rank.
+    #[error(
+        "this directory (store {own}) is not the one that the cluster was born with: process {by} \
+         knows store {named} for this rank. Voting with it would forget what was acknowledged. \
+         Start with the original directory"
+    )]
+    Refused {
+        /// Who knows another.
+        by: Rank,
+        /// The one that it knows.
+        named: StoreId,
+        /// This one.
+        own: StoreId,
+    },
+    /// The signals that end a process cannot be waited for.
+    #[error("cannot wait for SIGTERM")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Starts one process of a cluster and runs it until SIGTERM or SIGINT.
+///
+/// The seeds' `run_register_process()`.
+pub async fn run_register_process(configuration: Configuration) -> Result<(), ProcessError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(ProcessError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ProcessError::Signals)?;
+    let process = RegisterProcess::start(configuration).await?;
+    process
+        .run_until(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await
+}
+
+/// A process that is running.
+pub struct RegisterProcess {
+    address: SocketAddr,
+    nbd: Option<String>,
+    disk: Disk,
+    store: Arc<DiskSectors>,
+    inboxes: Vec<Arc<Inbox<Item>>>,
+    switchboard: Arc<Switchboard>,
+    stage: watch::Sender<Stage>,
+    standing: watch::Receiver<Standing>,
+    connections: Arc<Connections>,
+    /// The NBD server.
+    clients: JoinSet<()>,
+    /// Links, listener and workers.
+    tasks: JoinSet<()>,
+    membership: JoinHandle<Result<(), ProcessError>>,
+    failed: oneshot::Receiver<StoreError>,
+}
+
+impl RegisterProcess {
+    /// Binds, recovers and joins; returns as soon as the store is recovered. Operations are served
+    /// once the cluster is born, and wait until then.
+    pub async fn start(configuration: Configuration) -> Result<Self, ProcessError> {
+        let configuration = Arc::new(configuration);
+        let listener = listen(&configuration).await?;
+        let workers = usize::from(configuration.workers());
+        let inboxes: Vec<Arc<Inbox<Item>>> =
+            (0..workers).map(|_| Arc::new(Inbox::new())).collect();
+        let size = configuration.cluster().size.sectors();
+        let io_timeout = configuration.io_timeout_seconds.map(|s| Duration::from_secs(s.get()));
+        let disk = Disk::new(size, inboxes.clone(), io_timeout);
+        let nbd = bind_nbd(&configuration, &disk).await?;
+        let nbd_address = nbd.as_ref().map(|server| server.address().to_string());
+
+        let (failure, failed) = oneshot::channel();
+        let store = open_store(&configuration, failure).await?;
+        info!(
+            rank = %configuration.rank(), incarnation = store.incarnation().0,
+            store = %store.identity(), "recovered"
+        );
+
+        let start = Start::new(configuration, store, inboxes, nbd_address.clone());
+        let address = listener.local_address();
+        let mut tasks = JoinSet::new();
+        start.spawn_links(&mut tasks);
+        start.spawn_workers(&mut tasks);
+        let connections = start.spawn_listener(&mut tasks, listener, disk.clone());
+        let mut clients = JoinSet::new();
+        if let Some(server) = nbd {
+            clients.spawn(serve_nbd(server, start.standing.1.clone(), start.stage.1.clone()));
+        }
+        let membership = tokio::spawn(start.membership().run());
+        Ok(Self {
+            address,
+            nbd: nbd_address,
+            disk,
+            store: start.store,
+            inboxes: start.inboxes,
+            switchboard: start.switchboard,
+            stage: start.stage.0,
+            standing: start.standing.1,
+            connections,
+            clients,
+            tasks,
+            membership,
+            failed,
+        })
+    }
+
+    /// Where the process listens for peers and clients.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it serves NBD, as a URI, if it does.
+    pub fn nbd(&self) -> Option<&str> {
+        self.nbd.as_deref()
+    }
+
+    /// The disk, for clients in the same program.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Returns once the cluster is born and a majority is there.
+    pub async fn serving(&self) {
+        let mut standing = self.standing.clone();
+        // The sender lives as long as the membership; without it nothing will ever serve.
+        if standing.wait_for(|standing| *standing == Standing::Serving).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Runs until `stop` is ready, or until the process must not go on.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), ProcessError> {
+        tokio::select! {
+            () = stop => {
+                info!("stopping");
+                self.stop().await
+            }
+            ended = &mut self.membership => {
+                let ended = ended.expect("the membership does not panic");
+                self.stop().await?;
+                ended
+            }
+            // Nothing may go on after a failure of the store, and nothing is waited for.
+            Ok(failure) = &mut self.failed => Err(failure.into()),
+        }
+    }
+
+    /// Stops in order; what a majority does not complete within the grace is handed back.
+    pub async fn stop(mut self) -> Result<(), ProcessError> {
+        self.stage.send_replace(Stage::Draining);
+        let drained = async {
+            tokio::join!(join_all(&mut self.clients), self.connections.clients_gone());
+        };
+        if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
+            warn!("requests that no majority answered are handed back");
+        }
+        self.disk.close();
+        for inbox in &self.inboxes {
+            inbox.close();
+        }
+        self.clients.shutdown().await;
+        self.stage.send_replace(Stage::Stopped);
+        self.switchboard.news().close();
+        if tokio::time::timeout(CLOSE_GRACE, join_all(&mut self.tasks)).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+        self.membership.abort();
+        let store = self.store;
+        tokio::task::spawn_blocking(move || store.close())
+            .await
+            .expect("closing a store does not panic")?;
+        Ok(())
+    }
+}
+
+async fn listen(configuration: &Configuration) -> Result<Listener, ProcessError> {
+    let address = configuration.address().to_string();
+    Listener::bind(&address).await.map_err(|source| ProcessError::Listen { address, source })
+}
+
+async fn bind_nbd(
+    configuration: &Configuration,
+    disk: &Disk,
+) -> Result<Option<Server<Disk>>, ProcessError> {
+    let Some(address) = &configuration.nbd else {
+        return Ok(None);
+    };
+    let options = nbd_frontend::Options { description: "Atomic Disk Drive".to_owned(), ..Default::default() };
+    let address = address.to_string().parse()?;
+    Ok(Some(Server::bind(&address, options, Arc::new(disk.clone())).await?))
+}
+
+/// Serves NBD from the moment a majority is there, until the process stops.
+async fn serve_nbd(
+    server: Server<Disk>,
+    mut standing: watch::Receiver<Standing>,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let mut stopping = stage.clone();
+    tokio::select! {
+        born = standing.wait_for(Standing::is_born) => if born.is_err() { return },
+        _ = stopping.wait_for(|stage| *stage > Stage::Running) => return,
+    }
+    server
+        .run(async move {
+            // Without a sender the process is gone, which is a stop too.
+            drop(stage.wait_for(|stage| *stage > Stage::Running).await);
+        })
+        .await;
+}
+
+async fn open_store(
+    configuration: &Configuration,
+    failure: oneshot::Sender<StoreError>,
+) -> Result<Arc<DiskSectors>, ProcessError> {
+    let directory = configuration.storage_dir.clone();
+    let options = Options {
+        cluster: configuration.cluster().id.0,
+        rank: configuration.rank(),
+        lock_wait: configuration.store_lock_wait,
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        Unrecovered::open(&directory, &options)?.recover(Box::new(move |error| {
+            // When nobody listens any more, the process is ending for another reason.
+            drop(failure.send(error));
+        }))
+    });
+    Ok(Arc::new(opened.await.expect("recovery does not panic")?))
+}
+
+async fn join_all(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("tasks do not panic");
+    }
+}

@@ -1,0 +1,103 @@
+//! What the process answers over its listening address: peers, classic clients, `atdd status`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::disk::{Disk, DiskError};
+use super::membership::Standing;
+use super::switchboard::Switchboard;
+use crate::config::Configuration;
+use crate::domain::{
+    Content, Incarnation, PeerStatus, ProcessState, Request, SectorAddress, StatusReport,
+};
+use crate::net::{self, Host, PeerSession, Stage};
+use crate::store::DiskSectors;
+use crate::wire::Introduction;
+
+/// The process as its peers and clients see it.
+pub(crate) struct Service {
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) store: Arc<DiskSectors>,
+    pub(crate) switchboard: Arc<Switchboard>,
+    pub(crate) standing: watch::Receiver<Standing>,
+    pub(crate) stage: watch::Receiver<Stage>,
+    /// Of each worker.
+    pub(crate) operations: Vec<Arc<AtomicUsize>>,
+    /// Where NBD is served, if it is.
+    pub(crate) nbd: Option<String>,
+}
+
+impl Host for Service {
+    fn requests(&self, from: &Arc<PeerSession>, requests: Vec<Request>) {
+        self.switchboard.route_requests(from, requests);
+    }
+
+    /// Birth and recognition follow the own links alone; a session brings questions only.
+    fn introduced(&self, _from: &Arc<PeerSession>, _introduction: Introduction) {}
+
+    async fn status(&self) -> Bytes {
+        let report = self.report();
+        serde_json::to_vec(&report).expect("a report is plain data").into()
+    }
+}
+
+impl Service {
+    fn report(&self) -> StatusReport {
+        let statistics = self.store.statistics();
+        let rank = self.configuration.rank();
+        let cluster = self.configuration.cluster();
+        let operations: usize =
+            self.operations.iter().map(|operations| operations.load(Ordering::Relaxed)).sum();
+        StatusReport {
+            rank,
+            incarnation: self.incarnation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: match *self.stage.borrow() {
+                Stage::Running => self.standing.borrow().report(),
+                Stage::Draining | Stage::Stopped => ProcessState::Stopping,
+            },
+            sectors_stored: statistics.sectors,
+            disk_sectors: cluster.size.sectors(),
+            operations_in_flight: u64::try_from(operations).expect("memory is 64 bits"),
+            peers: cluster
+                .processes
+                .ranks()
+                .filter(|peer| *peer != rank)
+                .map(|peer| PeerStatus {
+                    rank: peer,
+                    connected: self.switchboard.is_recognized(peer),
+                })
+                .collect(),
+            waiting_for_space: statistics.waiting_for_space,
+            nbd: self.nbd.clone(),
+        }
+    }
+}
+
+/// The classic protocol reads and writes single sectors of the first volume.
+impl net::Disk for Disk {
+    fn sectors(&self) -> u64 {
+        Disk::sectors(self)
+    }
+
+    async fn read(&self, sector: SectorAddress) -> Result<Content, net::DiskError> {
+        let mut extents = Disk::read(self, sector.index(), 1).await.map_err(unanswered)?;
+        let extent = extents.pop().expect("a read covers what it was asked for");
+        Ok(extent.content)
+    }
+
+    async fn write(&self, sector: SectorAddress, data: Bytes) -> Result<(), net::DiskError> {
+        Disk::write(self, sector.index(), data).await.map_err(unanswered)
+    }
+}
+
+fn unanswered(error: DiskError) -> net::DiskError {
+    match error {
+        DiskError::ShuttingDown => net::DiskError::Closing,
+        error => net::DiskError::Unanswered(Box::new(error)),
+    }
+}
