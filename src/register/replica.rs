@@ -13,14 +13,14 @@ use super::fault::{self, PeerFault};
 use super::token::{LoadPurpose, StorePurpose};
 
 /// What peers have asked and the store has not answered yet.
+///
+/// A request that comes twice, because its connection broke in between, is answered twice; the
+/// store does not write again what it has. How much may be under way for a peer is bounded where
+/// requests are taken from its connection.
 #[derive(Debug, Default)]
 pub(super) struct Replica {
     next_number: u64,
-    numbers: FxHashMap<u64, RequestId>,
-    /// How often each of these was asked, so that a request that comes again while the store is at
-    /// it (its connection broke in between) costs the store nothing, and is still answered as
-    /// often as it came.
-    asked: FxHashMap<RequestId, u32>,
+    asked: FxHashMap<u64, RequestId>,
 }
 
 impl Replica {
@@ -36,14 +36,9 @@ impl Replica {
             return Err(PeerFault::ForeignOperation);
         }
         fault::check_question(&question)?;
-        let times = self.asked.entry(id).or_insert(0);
-        *times += 1;
-        if *times > 1 {
-            return Ok(());
-        }
         let number = self.next_number;
         self.next_number += 1;
-        self.numbers.insert(number, id);
+        self.asked.insert(number, id);
         out.push(match question {
             Question::Stamps { range } => Output::Load {
                 token: LoadPurpose::Peer(number).token(),
@@ -73,23 +68,17 @@ impl Replica {
         self.answer(number, Answer::Stored, out);
     }
 
-    /// How many different requests wait for the store.
+    /// How many requests wait for the store.
     pub(super) fn waiting(&self) -> usize {
         self.asked.len()
     }
 
     fn answer(&mut self, number: u64, answer: Answer, out: &mut Vec<Output>) {
         let id = self
-            .numbers
+            .asked
             .remove(&number)
             .expect("the store answers each request once");
-        let times = self.asked.remove(&id).expect("asked as long as numbered");
         let to = id.operation.coordinator;
-        for _ in 1..times {
-            let answer = answer.clone();
-            let reply = Reply { id, answer };
-            out.push(Output::Reply { to, reply });
-        }
         let reply = Reply { id, answer };
         out.push(Output::Reply { to, reply });
     }

@@ -1,0 +1,66 @@
+//! Bugs that are planted to show that the simulation would find them.
+//!
+//! All but nothing of them is in the register: each is planted in what surrounds it, by telling it
+//! something untrue or by changing what it says, so that it behaves as a register with that bug.
+
+use crate::scenario::Scenario;
+
+/// A planted bug.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// The store says that a value is stable when it is accepted.
+    AcknowledgeBeforeStore,
+    /// A read returns without its value being at a majority.
+    NoWriteBack,
+    /// Queries are answered from what a crash would lose.
+    UnstableAnswers,
+    /// One process of the majority is only imagined.
+    SubMajority,
+    /// Stamps of different writers with the same timestamp are equal.
+    RankNotCompared,
+    /// A write that a crash cut off is started over after it.
+    RestartedWrite,
+    /// A process that starts again uses its old incarnation.
+    IncarnationNotRaised,
+    /// The reply of one process counts as that of another, too.
+    ReplyCountedTwice,
+    /// A damaged copy says that nothing was ever written.
+    DamageVotesAsEmpty,
+}
+
+impl Bug {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::AcknowledgeBeforeStore,
+        Self::NoWriteBack,
+        Self::UnstableAnswers,
+        Self::SubMajority,
+        Self::RankNotCompared,
+        Self::RestartedWrite,
+        Self::IncarnationNotRaised,
+        Self::ReplyCountedTwice,
+        Self::DamageVotesAsEmpty,
+    ];
+
+    /// Tilts the odds so that the circumstances in which the bug shows are not rare.
+    pub(crate) fn favour(self, scenario: &mut Scenario) {
+        // Who made which zeroes cannot be told with false stamps about.
+        scenario.discards = 0;
+        scenario.processes = scenario.processes.max(3);
+        scenario.rot_of_majorities = false;
+        match self {
+            Self::DamageVotesAsEmpty => {
+                scenario.rot_every = 50;
+                // The register asserts that no stamp goes back between two loads of one read.
+                scenario.loads_at_once = 1000;
+            }
+            Self::UnstableAnswers => {
+                scenario.processes = 3;
+                scenario.sectors = scenario.range_max;
+                scenario.crash_every = 100;
+                scenario.sync_max = 200;
+                scenario.survive = 0;
+            }
+            _ => {}
+        }
+    }
+}
