@@ -1,6 +1,6 @@
-//! The Rust client: a stand-in until the real one is wired, so that the command line can be
-//! developed and tested against its face.
+//! What a client asks of a running cluster. Reads, writes and attachments come with the client
+//! library; so far it asks processes how they are.
 
-mod stand_in;
+mod status;
 
-pub use stand_in::{StatusError, status};
+pub use status::{StatusError, status};

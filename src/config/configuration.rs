@@ -22,7 +22,7 @@ pub struct Configuration {
     pub storage_dir: PathBuf,
     /// Where to serve NBD, if at all.
     pub nbd: Option<NbdAddress>,
-    /// How many workers share the sectors; as many as there are processors when not set.
+    /// How many workers share the sectors; see [`Self::workers`] for when it is not set.
     pub threads: Option<NonZeroU8>,
     /// After so many seconds without a majority an operation fails; never, when not set.
     pub io_timeout_seconds: Option<NonZeroU64>,
@@ -73,6 +73,17 @@ impl Configuration {
     /// The process's rank.
     pub fn rank(&self) -> Rank {
         self.rank
+    }
+
+    /// How many workers share the sectors: as told, or one for every two processors, at most four.
+    /// A worker on a core of its own is never waited for; a core for the disk and the sockets of
+    /// each is used as well.
+    pub fn workers(&self) -> u8 {
+        let default = || {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            u8::try_from((processors / 2).clamp(1, 4)).expect("at most four")
+        };
+        self.threads.map_or_else(default, NonZeroU8::get)
     }
 
     /// Where the process listens.

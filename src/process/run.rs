@@ -30,6 +30,12 @@ use crate::store::{DiskSectors, Options, StoreError, Unrecovered};
 /// How long a stop waits for what is under way before it hands it back.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
+/// The part of it in which NBD requests may still complete; what is left then gets ESHUTDOWN.
+const NBD_GRACE: Duration = Duration::from_secs(3);
+
+/// NBD clients at a time. With those of the listener they fit into 1024 descriptors.
+const NBD_CONNECTIONS_MAX: usize = 128;
+
 /// How long closed tasks may take to end.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
@@ -240,8 +246,13 @@ async fn bind_nbd(
     let Some(address) = &configuration.nbd else {
         return Ok(None);
     };
-    let options = nbd_frontend::Options { description: "Atomic Disk Drive".to_owned(), ..Default::default() };
-    let address = address.to_string().parse()?;
+    let options = nbd_frontend::Options {
+        description: "Atomic Disk Drive".to_owned(),
+        connections_max: NBD_CONNECTIONS_MAX,
+        grace: NBD_GRACE,
+        ..nbd_frontend::Options::default()
+    };
+    let address = address.to_string().parse().expect("both are written in the same way");
     Ok(Some(Server::bind(&address, options, Arc::new(disk.clone())).await?))
 }
 
