@@ -4,7 +4,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::message::{LENGTH_BYTES, MESSAGE_BYTES_MAX, MessageError};
-use crate::domain::{Rank, STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId};
+use crate::domain::{STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId};
 
 /// The bytes of messages as they are built: small fields gathered, values by reference.
 #[derive(Debug, Default)]
@@ -174,10 +174,6 @@ impl Fields {
 
     pub(super) fn store_id(&mut self) -> Result<StoreId, MessageError> {
         Ok(StoreId(self.array()?))
-    }
-
-    pub(super) fn rank(&mut self) -> Result<Rank, MessageError> {
-        Rank::new(self.u8()?).ok_or(MessageError::Malformed("a rank"))
     }
 
     pub(super) fn stamp(&mut self) -> Result<Stamp, MessageError> {

@@ -38,6 +38,8 @@ pub struct Sealer {
     frames: u64,
     /// Gathers what is smaller than a frame.
     plaintext: Vec<u8>,
+    /// Never shortened, so that its bytes need not be cleared before each batch.
+    sealed: Vec<u8>,
 }
 
 /// Opens one direction.
@@ -53,68 +55,81 @@ impl Sealer {
             transport,
             frames: 0,
             plaintext: Vec::new(),
+            sealed: Vec::new(),
         }
     }
 
-    /// Appends to `out` the frames of these pieces, one after another, in as few frames as hold
-    /// them. Nothing is kept back. A piece that fills a whole frame is sealed where it lies, the
-    /// rest is gathered first.
-    pub fn seal(&mut self, pieces: &[Bytes], out: &mut BytesMut) -> Result<(), FrameError> {
+    /// The frames of these pieces, one after another, in as few frames as hold them. Nothing is
+    /// kept back. A piece that fills a whole frame is sealed where it lies, the rest is gathered
+    /// first.
+    pub fn seal(&mut self, pieces: &[Bytes]) -> Result<&[u8], FrameError> {
         let total: usize = pieces.iter().map(Bytes::len).sum();
-        out.reserve(total + total.div_ceil(FRAME_PAYLOAD_MAX) * FRAME_OVERHEAD);
+        let frames = total.div_ceil(FRAME_PAYLOAD_MAX);
+        let length = total + frames * FRAME_OVERHEAD;
+        if self.sealed.len() < length {
+            self.sealed.resize(length, 0);
+        }
+        if FRAMES_MAX - self.frames < u64::try_from(frames).expect("memory is below 2^64") {
+            return Err(FrameError::UsedUp);
+        }
+        let mut at = 0;
         for piece in pieces {
             let mut rest = &piece[..];
             while !rest.is_empty() {
-                if self.plaintext.is_empty() && rest.len() >= FRAME_PAYLOAD_MAX {
-                    let (whole, after) = rest.split_at(FRAME_PAYLOAD_MAX);
-                    self.frames = seal_frame(&self.transport, self.frames, whole, out)?;
-                    rest = after;
-                    continue;
-                }
                 let room = FRAME_PAYLOAD_MAX - self.plaintext.len();
                 let (now, after) = rest.split_at(rest.len().min(room));
-                self.plaintext.extend_from_slice(now);
                 rest = after;
+                if now.len() == FRAME_PAYLOAD_MAX {
+                    at += seal_frame(&self.transport, self.frames, now, &mut self.sealed[at..]);
+                    self.frames += 1;
+                    continue;
+                }
+                self.plaintext.extend_from_slice(now);
                 if self.plaintext.len() == FRAME_PAYLOAD_MAX {
-                    self.seal_gathered(out)?;
+                    at += self.seal_gathered(at);
                 }
             }
         }
         if !self.plaintext.is_empty() {
-            self.seal_gathered(out)?;
+            at += self.seal_gathered(at);
         }
-        Ok(())
+        assert_eq!(at, length, "every frame but the last is full");
+        Ok(&self.sealed[..length])
     }
 
-    fn seal_gathered(&mut self, out: &mut BytesMut) -> Result<(), FrameError> {
-        self.frames = seal_frame(&self.transport, self.frames, &self.plaintext, out)?;
+    /// Lets go of the room for batches, when there was none for a while.
+    pub fn rest(&mut self) {
+        self.plaintext = Vec::new();
+        self.sealed = Vec::new();
+    }
+
+    fn seal_gathered(&mut self, at: usize) -> usize {
+        let out = &mut self.sealed[at..];
+        let length = seal_frame(&self.transport, self.frames, &self.plaintext, out);
+        self.frames += 1;
         self.plaintext.clear();
-        Ok(())
+        length
     }
 }
 
+/// Writes the frame to the front of `out`; says how long it is.
 fn seal_frame(
     transport: &StatelessTransportState,
     nonce: u64,
     plaintext: &[u8],
-    out: &mut BytesMut,
-) -> Result<u64, FrameError> {
-    if nonce == FRAMES_MAX {
-        return Err(FrameError::UsedUp);
-    }
-    let sealed = plaintext.len() + TAG_BYTES;
-    let length = u16::try_from(sealed).expect("a frame's plaintext is bounded");
-    let start = out.len() + LENGTH_BYTES;
-    out.extend_from_slice(&length.to_be_bytes());
-    out.resize(start + sealed, 0);
-    let written = transport
-        .write_message(nonce, plaintext, &mut out[start..])
+    out: &mut [u8],
+) -> usize {
+    let length = u16::try_from(plaintext.len() + TAG_BYTES).expect("a frame is bounded");
+    out[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    let sealed = transport
+        .write_message(nonce, plaintext, &mut out[LENGTH_BYTES..])
         .expect("the plaintext fits a Noise message and the room made for it");
     assert_eq!(
-        written, sealed,
+        sealed,
+        length.into(),
         "a Noise message is its plaintext and a tag"
     );
-    Ok(nonce + 1)
+    LENGTH_BYTES + sealed
 }
 
 impl Opener {
@@ -156,12 +171,6 @@ impl Opener {
         self.frames += 1;
         Ok(true)
     }
-
-    /// How many bytes the frame that starts with `sealed` has in all, once that can be told.
-    pub fn frame_bytes(sealed: &[u8]) -> Option<usize> {
-        let length = sealed.first_chunk::<LENGTH_BYTES>()?;
-        Some(LENGTH_BYTES + usize::from(u16::from_be_bytes(*length)))
-    }
 }
 
 /// Why a session's bytes cannot be opened, or no more be sealed.
@@ -177,3 +186,6 @@ pub enum FrameError {
     #[error("the session's keys are used up")]
     UsedUp,
 }
+
+#[cfg(test)]
+mod tests;

@@ -379,3 +379,6 @@ pub enum SessionError {
     #[error("the key exchange failed")]
     Exchange(#[source] snow::Error),
 }
+
+#[cfg(test)]
+pub(super) mod tests;
