@@ -125,6 +125,20 @@ pub fn cost(request: &Request) -> u64 {
 }
 
 impl PeerMessage {
+    /// The message's type.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Heartbeat => HEARTBEAT,
+            Self::Introduction { .. } => INTRODUCTION,
+            Self::Request(request) => request_code(&request.question),
+            Self::Reply(reply) => match reply.answer {
+                Answer::Held(_) => HELD,
+                Answer::Stored => STORED,
+            },
+            Self::Declined(_) => DECLINED,
+        }
+    }
+
     /// Appends the message, of a session of this asker.
     ///
     /// # Panics
@@ -136,7 +150,7 @@ impl PeerMessage {
                 introduction,
                 credit,
             } => out.message(INTRODUCTION, |out| {
-                put_introduction(introduction, *credit, out)
+                put_introduction(introduction, *credit, out);
             }),
             Self::Request(request) => encode_request(request, asker, out),
             Self::Reply(reply) => encode_reply(reply, asker, out),
@@ -177,12 +191,7 @@ impl PeerMessage {
 
 /// As [`PeerMessage::encode`], without taking the request apart.
 pub fn encode_request(request: &Request, asker: Asker, out: &mut Encoder) {
-    let code = match request.question {
-        Question::Stamps { .. } => STAMPS,
-        Question::Values { .. } => VALUES,
-        Question::Store { .. } => STORE,
-    };
-    out.message(code, |out| {
+    out.message(request_code(&request.question), |out| {
         put_id(request.id, asker, out);
         out.u64(request.authority.0);
         match &request.question {
@@ -205,6 +214,14 @@ pub fn encode_reply(reply: &Reply, asker: Asker, out: &mut Encoder) {
             put_extents(&held.values, out);
         }),
         Answer::Stored => out.message(STORED, |out| put_id(reply.id, asker, out)),
+    }
+}
+
+fn request_code(question: &Question) -> u8 {
+    match question {
+        Question::Stamps { .. } => STAMPS,
+        Question::Values { .. } => VALUES,
+        Question::Store { .. } => STORE,
     }
 }
 
