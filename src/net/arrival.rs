@@ -10,9 +10,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::classic::ClassicConnection;
@@ -22,10 +22,10 @@ use super::failures::Failures;
 use super::listener::Shared;
 use super::peer_connection::PeerConnection;
 use super::transport::{SealedReader, SealedWriter};
-use super::{Disk, Host, NetError, PeerSession, Stage, handshake, socket};
+use super::{Disk, Host, NetError, PeerSession, handshake, socket};
 use crate::wire::{
-    Asker, ClientResponse, ClientStatus, Glance, PeerMessage, Process, Role, SESSION_MAGIC,
-    WRITE_REQUEST_BYTES, glance,
+    Asker, ClientResponse, ClientStatus, Glance, PeerMessage, SESSION_MAGIC, WRITE_REQUEST_BYTES,
+    glance,
 };
 
 /// Enough to see the longest request whole.
@@ -137,7 +137,8 @@ async fn session<H: Host, D: Disk>(
         let (read, write) = stream.into_split();
         let mut reader = SealedReader::new(read, unproven.opener);
         let writer = SealedWriter::new(write, unproven.sealer);
-        // Only whoever can seal this is more than a recording.
+        // Only whoever can seal this is more than a recording. A hello with a sender is a peer's,
+        // and was refused if its key was not.
         let first = reader.first().await?;
         Ok::<_, NetError>((unproven.connector, first, reader, writer))
     };
@@ -146,44 +147,33 @@ async fn session<H: Host, D: Disk>(
         limit,
     });
     let (hello, first, reader, writer) = proof??;
-    match (hello.role, hello.sender) {
-        (
-            Role::Peer,
-            Some(Process {
-                rank, incarnation, ..
-            }),
-        ) => {
-            place.become_peer()?;
-            let asker = Asker { rank, incarnation };
-            let PeerMessage::Introduction { introduction, .. } = PeerMessage::decode(first, asker)?
-            else {
-                return Err(NetError::Fault("it did not introduce itself".into()));
-            };
-            let credit = shared.settings.credit;
-            let session = Arc::new(PeerSession::new(asker, credit, introduction));
-            let connection = PeerConnection {
-                host: &*shared.host,
-                peers: &shared.peers,
-                settings: &shared.settings,
-                introduction: shared.introduction.clone(),
-                stage: shared.stage.clone(),
-            };
-            Err(connection.run(session, reader, writer).await)
-        }
-        _ => {
-            place.become_client()?;
-            let stage = shared.stage.clone();
-            client_session::run(
-                &*shared.host,
-                &shared.settings,
-                stage,
-                first,
-                reader,
-                writer,
-            )
-            .await
-        }
-    }
+    let Some(peer) = hello.sender else {
+        place.become_client()?;
+        let stage = shared.stage.clone();
+        let (host, settings) = (&*shared.host, &shared.settings);
+        return client_session::run(host, settings, stage, first, reader, writer).await;
+    };
+    place.become_peer()?;
+    let asker = Asker {
+        rank: peer.rank,
+        incarnation: peer.incarnation,
+    };
+    let PeerMessage::Introduction { introduction, .. } = PeerMessage::decode(first, asker)? else {
+        return Err(NetError::Fault("it did not introduce itself".into()));
+    };
+    let session = Arc::new(PeerSession::new(
+        asker,
+        shared.settings.credit,
+        introduction,
+    ));
+    let connection = PeerConnection {
+        host: &*shared.host,
+        peers: &shared.peers,
+        settings: &shared.settings,
+        introduction: shared.introduction.clone(),
+        stage: shared.stage.clone(),
+    };
+    Err(connection.run(session, reader, writer).await)
 }
 
 /// Waits until `judge` can tell something from the bytes that have arrived. They stay where they
@@ -193,22 +183,18 @@ async fn look<T>(
     mut judge: impl FnMut(&[u8]) -> Option<T>,
 ) -> Result<T, NetError> {
     loop {
-        stream.readable().await?;
+        let ready = stream.ready(Interest::READABLE).await?;
         let looked = stream.try_io(Interest::READABLE, || {
             let mut bytes = [0; GLANCE_BYTES];
-            let (seen, _) = rustix::net::recv(stream, &mut bytes, rustix::net::RecvFlags::PEEK)?;
-            match judge(&bytes[..seen]) {
-                Some(judged) => Ok(Some(judged)),
-                None if seen == 0 => Ok(None),
-                // As far as this is concerned there is nothing new until more arrives.
-                None => Err(io::ErrorKind::WouldBlock.into()),
-            }
+            let (seen, _) = rustix::net::recv(stream, &mut bytes, RecvFlags::PEEK)?;
+            // As far as this is concerned there is nothing new until more arrives.
+            judge(&bytes[..seen]).ok_or(io::ErrorKind::WouldBlock.into())
         });
         match looked {
-            Ok(Some(judged)) => return Ok(judged),
-            Ok(None) => return Err(NetError::Closed),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
+            Ok(judged) => return Ok(judged),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
+            Err(_) if ready.is_read_closed() => return Err(NetError::Closed),
+            Err(_) => {}
         }
     }
 }

@@ -87,11 +87,11 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
 
     /// Serves the connection until its end; `Ok` when it ended as it should.
     pub(super) async fn run(mut self, stage: watch::Receiver<Stage>) -> Result<(), NetError> {
-        let (mut to_drain, mut to_stop) = (stage.clone(), stage);
+        let (mut to_drain, mut to_stop) = (stage.clone(), stage.clone());
         let mut to_drain = pin!(reached(&mut to_drain, Stage::Draining));
         let mut to_stop = pin!(reached(&mut to_stop, Stage::Stopped));
         let mut under_way = FuturesUnordered::new();
-        let mut rounds = 0;
+        let mut rounds: u32 = 0;
         loop {
             // All that is complete by now goes out in one write.
             let complete = poll_fn(|context| {
@@ -125,9 +125,10 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
                     .map(|request| serve(self.disk, request)),
             );
             if reading && (taken || self.read(idle)?) {
-                rounds += 1;
-                if rounds % ROUNDS_MAX == 0 {
+                rounds = rounds.wrapping_add(1);
+                if rounds.is_multiple_of(ROUNDS_MAX) {
                     yield_now().await;
+                    self.draining |= *stage.borrow() >= Stage::Draining;
                 }
                 continue;
             }
@@ -187,17 +188,14 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
             command,
         } = request;
         let inside = (sector < self.disk.sectors()).then_some(sector);
-        match inside.and_then(|index| SectorAddress::new(Volume(0), index)) {
-            Some(sector) => Ok(Valid {
-                number,
-                sector,
-                command,
-            }),
-            None => {
-                let status = ClientStatus::InvalidSectorIndex;
-                Err(ClientResponse::bare(number, kind, status))
-            }
-        }
+        let sector = inside.and_then(|index| SectorAddress::new(Volume(0), index));
+        let sector = sector
+            .ok_or_else(|| ClientResponse::bare(number, kind, ClientStatus::InvalidSectorIndex))?;
+        Ok(Valid {
+            number,
+            sector,
+            command,
+        })
     }
 
     /// Reads what has arrived; says whether there was something.

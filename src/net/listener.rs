@@ -125,6 +125,7 @@ impl Listener {
         shared: &Arc<Shared<H, D>>,
         tasks: &mut JoinSet<()>,
     ) {
+        let mut exhausted = false;
         loop {
             let accepted = tokio::select! {
                 Some(ended) = tasks.join_next() => {
@@ -134,13 +135,18 @@ impl Listener {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, address)) => connections.enter(address.ip(), |place| {
-                    let shared = Arc::clone(shared);
-                    tasks.spawn(arrival::serve(stream, address, place, shared))
-                }),
+                Ok((stream, address)) => {
+                    exhausted = false;
+                    connections.enter(address.ip(), |place| {
+                        let shared = Arc::clone(shared);
+                        tasks.spawn(arrival::serve(stream, address, place, shared))
+                    });
+                }
                 Err(error) if is_exhausted(&error) => {
-                    let closed = connections.close_oldest();
-                    tracing::warn!(%error, closed, "cannot accept connections");
+                    connections.close_oldest();
+                    if !std::mem::replace(&mut exhausted, true) {
+                        tracing::warn!("cannot accept connections: {error}; trying again");
+                    }
                     sleep(EXHAUSTED).await;
                 }
                 // The connection was gone before it was accepted.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::link_connection::LinkConnection;
 use super::link_queue::LinkQueue;
@@ -222,9 +222,13 @@ impl RegisterClient {
                     let halves = stream.into_split();
                     let connection =
                         LinkConnection::new(self, halves, established, introduction.clone());
+                    let opened = Instant::now();
                     let error = connection.run(events).await;
                     if self.disconnect() {
                         events.disconnected(self.peer);
+                    }
+                    // One that ends at once, again and again, is no reason to hurry.
+                    if opened.elapsed() >= self.settings.reconnect_max {
                         pauses = Pauses::new(&self.settings);
                         said.clear();
                     }

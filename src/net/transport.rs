@@ -147,13 +147,6 @@ impl<W: AsyncWrite + Unpin> SealedWriter<W> {
     pub(super) fn rest(&mut self) {
         self.sealer.rest();
     }
-
-    /// Says orderly that nothing more will come; a reset would take back what is on its way.
-    pub(super) async fn shutdown(&mut self) {
-        if let Err(error) = self.stream.shutdown().await {
-            tracing::trace!(%error, "the connection was gone already");
-        }
-    }
 }
 
 /// A timer that is put off by every event, at the price of reading the clock: the timer itself is
