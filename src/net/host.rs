@@ -9,18 +9,6 @@ use super::PeerSession;
 use crate::domain::{Content, Incarnation, Rank, Reply, Request, SectorAddress};
 use crate::wire::Introduction;
 
-/// How far the process's shutdown is. It only ever moves on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Everything is served.
-    Running,
-    /// No new connection and no new request of a client is taken; those under way are finished and
-    /// answered. Peers are served as before.
-    Draining,
-    /// Everything is closed.
-    Stopped,
-}
-
 /// The links' side of the process: what comes back from the peers that it asks.
 ///
 /// Called on tasks of the runtime, in the order of events of each rank; must not block.

@@ -28,7 +28,7 @@ pub struct Settings {
     /// carry.
     pub credit: Credit,
     /// Requests that wait for a peer's credit; beyond it those of finished operations are dropped.
-    pub queue_requests_max: usize,
+    pub queue_requests_max: u32,
     /// The bytes of those requests and their replies.
     pub queue_bytes_max: u64,
     /// How long a connection may take to be established.

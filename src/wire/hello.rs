@@ -79,6 +79,15 @@ pub enum Role {
     Client,
 }
 
+impl Role {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Peer => 1,
+            Self::Client => 2,
+        }
+    }
+}
+
 /// What one end of a session says before anything else.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -98,10 +107,7 @@ impl Hello {
         let mut bytes = [0; HELLO_BYTES];
         bytes[..VERSION_AT].copy_from_slice(&SESSION_MAGIC);
         bytes[VERSION_AT..ROLE].copy_from_slice(&VERSION.to_be_bytes());
-        bytes[ROLE] = match self.role {
-            Role::Peer => 1,
-            Role::Client => 2,
-        };
+        bytes[ROLE] = self.role.code();
         if let Some(process) = self.sender {
             bytes[RANK] = process.rank.number();
             bytes[PROCESSES] = process.processes;

@@ -1,0 +1,199 @@
+//! What is owed to one peer: requests that wait for its credit, and those under way.
+//!
+//! Bounds: what is under way is bounded by the peer's credit. What waits belongs to operations
+//! that are not finished, whose number is bounded by the admission of client requests, and to
+//! finished ones, of which the oldest are dropped as soon as the queue is over its limits. A
+//! dropped store is left to catch-up: its operation has its majority without this peer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::NetError;
+use crate::domain::{Answer, OperationId, Question, Reply, Request, RequestId};
+use crate::wire::{Credit, cost};
+
+/// The queue of a link that is connected.
+#[derive(Debug)]
+pub(super) struct LinkQueue {
+    limits: Credit,
+    credit: Credit,
+    /// By their places in the order of sending.
+    waiting: BTreeMap<u64, Waiting>,
+    /// The places of requests that may be dropped.
+    finished: BTreeSet<u64>,
+    known: BTreeMap<RequestId, Known>,
+    next_place: u64,
+    waiting_bytes: u64,
+    under_way: Credit,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: Request,
+    cost: u64,
+}
+
+#[derive(Debug)]
+enum Known {
+    Waiting { place: u64 },
+    UnderWay { cost: u64, store: bool },
+}
+
+impl LinkQueue {
+    /// An empty queue, to a peer that grants this credit. The limits are for what waits.
+    pub(super) fn new(limits: Credit, credit: Credit) -> Self {
+        Self {
+            limits,
+            credit,
+            waiting: BTreeMap::new(),
+            finished: BTreeSet::new(),
+            known: BTreeMap::new(),
+            next_place: 0,
+            waiting_bytes: 0,
+            under_way: Credit {
+                requests: 0,
+                bytes: 0,
+            },
+            dropped: 0,
+        }
+    }
+
+    /// Appends requests, but for those that wait or are under way already.
+    pub(super) fn push(&mut self, requests: Vec<Request>) {
+        for request in requests {
+            if self.known.contains_key(&request.id) {
+                continue;
+            }
+            let place = self.next_place;
+            self.next_place += 1;
+            let cost = cost(&request);
+            self.known.insert(request.id, Known::Waiting { place });
+            self.waiting_bytes += cost;
+            self.waiting.insert(place, Waiting { request, cost });
+        }
+        self.drop_excess();
+    }
+
+    /// The operation needs no more answers. Its questions that wait are dropped at once; its
+    /// stores are still worth sending, while there is room.
+    pub(super) fn finish(&mut self, operation: OperationId) {
+        let round = |round| RequestId { operation, round };
+        let waiting = self.known.range(round(0)..=round(u8::MAX));
+        let places = waiting.filter_map(|(_, known)| match known {
+            Known::Waiting { place } => Some(*place),
+            Known::UnderWay { .. } => None,
+        });
+        let places: Vec<u64> = places.collect();
+        for place in places {
+            if matches!(
+                self.waiting[&place].request.question,
+                Question::Store { .. }
+            ) {
+                self.finished.insert(place);
+            } else {
+                self.forget(place);
+            }
+        }
+        self.drop_excess();
+    }
+
+    /// Takes what goes out next, as far as the credit allows and until it is about `bytes`; it
+    /// counts as under way. A request that is greater than the whole credit goes when nothing else
+    /// is under way.
+    pub(super) fn take(&mut self, bytes: u64) -> Vec<Request> {
+        let mut taken = Vec::new();
+        let mut taken_bytes = 0;
+        while taken_bytes < bytes
+            && let Some((&place, next)) = self.waiting.first_key_value()
+            && fits(self.credit, self.under_way, next.cost)
+        {
+            let (cost, id) = (next.cost, next.request.id);
+            let store = matches!(next.request.question, Question::Store { .. });
+            taken.push(self.forget(place));
+            taken_bytes += cost;
+            self.under_way.requests += 1;
+            self.under_way.bytes += cost;
+            self.known.insert(id, Known::UnderWay { cost, store });
+        }
+        taken
+    }
+
+    /// Whether [`Self::take`] would give anything.
+    pub(super) fn is_ready(&self) -> bool {
+        let first = self.waiting.first_key_value();
+        first.is_some_and(|(_, next)| fits(self.credit, self.under_way, next.cost))
+    }
+
+    /// Checks that a reply answers something that is under way, which it then no longer is.
+    pub(super) fn answered(&mut self, reply: &Reply) -> Result<(), NetError> {
+        let store = self.end(reply.id)?;
+        if store == matches!(reply.answer, Answer::Stored) {
+            Ok(())
+        } else {
+            Err(NetError::Fault("a reply does not fit its request".into()))
+        }
+    }
+
+    /// The peer will not answer this request.
+    pub(super) fn declined(&mut self, id: RequestId) -> Result<(), NetError> {
+        self.end(id).map(|_| ())
+    }
+
+    /// The peer grants another credit.
+    pub(super) fn grant(&mut self, credit: Credit) {
+        self.credit = credit;
+    }
+
+    /// How many requests wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many requests are under way.
+    pub(super) fn under_way(&self) -> u32 {
+        self.under_way.requests
+    }
+
+    /// How many stores of finished operations were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn end(&mut self, id: RequestId) -> Result<bool, NetError> {
+        let Some(&Known::UnderWay { cost, store }) = self.known.get(&id) else {
+            return Err(NetError::Fault(
+                "a reply answers nothing that was asked".into(),
+            ));
+        };
+        self.known.remove(&id);
+        self.under_way.requests -= 1;
+        self.under_way.bytes -= cost;
+        Ok(store)
+    }
+
+    fn drop_excess(&mut self) {
+        let requests_max = usize::try_from(self.limits.requests).unwrap_or(usize::MAX);
+        while (self.waiting.len() > requests_max || self.waiting_bytes > self.limits.bytes)
+            && let Some(&oldest) = self.finished.first()
+        {
+            self.forget(oldest);
+            self.dropped += 1;
+        }
+    }
+
+    fn forget(&mut self, place: u64) -> Request {
+        let waiting = self.waiting.remove(&place).expect("the place is taken");
+        self.finished.remove(&place);
+        self.known.remove(&waiting.request.id);
+        self.waiting_bytes -= waiting.cost;
+        waiting.request
+    }
+}
+
+/// Whether one more request of this cost may be under way. The one that grants the credit reckons
+/// the same way.
+pub(super) fn fits(credit: Credit, under_way: Credit, cost: u64) -> bool {
+    under_way.requests == 0
+        || (under_way.requests < credit.requests
+            && under_way.bytes.saturating_add(cost) <= credit.bytes)
+}

@@ -1,0 +1,189 @@
+//! Whole messages over a session's sealed bytes.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::NetError;
+use crate::wire::{
+    Encoder, FIRST_MESSAGE_BYTES_MAX, FRAME_OVERHEAD, FRAME_PAYLOAD_MAX, MessageError,
+    MessageStream, Opener, Sealer,
+};
+
+/// Reads are between these sizes, in proportion to what came last.
+const READ_BYTES_MIN: usize = 16 << 10;
+const READ_BYTES_MAX: usize = 256 << 10;
+
+/// What a session's first frame may have at most: its one message, and the message's length.
+const FIRST_FRAME_BYTES_MAX: usize = FIRST_MESSAGE_BYTES_MAX + 4 + FRAME_OVERHEAD;
+
+/// One writing is not made longer than this by what could go with the next.
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// The receiving half of a session.
+#[derive(Debug)]
+pub(super) struct SealedReader<R> {
+    stream: R,
+    opener: Opener,
+    sealed: BytesMut,
+    messages: MessageStream,
+    read_bytes: usize,
+}
+
+impl<R: AsyncRead + Unpin> SealedReader<R> {
+    pub(super) fn new(stream: R, opener: Opener) -> Self {
+        Self {
+            stream,
+            opener,
+            sealed: BytesMut::new(),
+            messages: MessageStream::new(),
+            read_bytes: READ_BYTES_MIN,
+        }
+    }
+
+    /// The first message, in a small buffer: until it was opened, nothing is known of the other
+    /// end but that it has, or has recorded, a message of someone who has the key.
+    pub(super) async fn first(&mut self) -> Result<Bytes, NetError> {
+        self.sealed.reserve(FIRST_FRAME_BYTES_MAX);
+        let mut first = Vec::new();
+        while first.is_empty() {
+            let room = FIRST_FRAME_BYTES_MAX - self.sealed.len();
+            if room == 0 {
+                return Err(MessageError::Long.into());
+            }
+            if (&mut self.stream)
+                .take(room_u64(room))
+                .read_buf(&mut self.sealed)
+                .await?
+                == 0
+            {
+                return Err(NetError::Rejected);
+            }
+            self.open(&mut first)?;
+        }
+        if first.len() > 1 {
+            return Err(NetError::Fault(
+                "it did not wait for an introduction".into(),
+            ));
+        }
+        self.trust();
+        Ok(first.remove(0))
+    }
+
+    /// The other end has proven itself: from now on its messages may be long.
+    pub(super) fn trust(&mut self) {
+        self.messages.expect_all();
+    }
+
+    /// Waits for bytes, and appends every message that they complete to `out`: possibly none.
+    /// Nothing is lost when the future is dropped.
+    pub(super) async fn read(&mut self, out: &mut Vec<Bytes>) -> Result<(), NetError> {
+        self.sealed.reserve(self.read_bytes);
+        let received = self.stream.read_buf(&mut self.sealed).await?;
+        if received == 0 {
+            return Err(NetError::Closed);
+        }
+        if received >= self.read_bytes {
+            self.read_bytes = READ_BYTES_MAX.min(2 * self.read_bytes);
+        } else if received < self.read_bytes / 4 {
+            self.read_bytes = READ_BYTES_MIN.max(self.read_bytes / 2);
+        }
+        self.open(out)
+    }
+
+    fn open(&mut self, out: &mut Vec<Bytes>) -> Result<(), NetError> {
+        while self
+            .opener
+            .open(&mut self.sealed, &mut self.messages.plaintext)?
+        {
+            while let Some(message) = self.messages.next_message()? {
+                out.push(message);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn room_u64(room: usize) -> u64 {
+    u64::try_from(room).expect("memory is below 2^64")
+}
+
+/// The sending half of a session.
+#[derive(Debug)]
+pub(super) struct SealedWriter<W> {
+    stream: W,
+    sealer: Sealer,
+    /// What the next [`flush`](Self::flush) sends.
+    pub(super) encoder: Encoder,
+}
+
+impl<W: AsyncWrite + Unpin> SealedWriter<W> {
+    pub(super) fn new(stream: W, sealer: Sealer) -> Self {
+        Self {
+            stream,
+            sealer,
+            encoder: Encoder::new(),
+        }
+    }
+
+    /// Seals everything that was encoded, in as few frames as hold it, and writes it in one go.
+    pub(super) async fn flush(&mut self) -> Result<(), NetError> {
+        let pieces = self.encoder.take();
+        let sealed = self.sealer.seal(&pieces)?;
+        // The values are in the frames now, and need not be kept while the socket is full.
+        drop(pieces);
+        self.stream.write_all(sealed).await?;
+        Ok(())
+    }
+
+    /// Whether the encoder holds so much that it should be flushed before more is put there.
+    pub(super) fn is_full(&self) -> bool {
+        self.encoder.len() >= BATCH_BYTES_MAX
+    }
+
+    /// Lets go of buffers, when nothing was sent for a while.
+    pub(super) fn rest(&mut self) {
+        self.sealer.rest();
+    }
+}
+
+/// A timer that is put off by every event, at the price of reading the clock: the timer itself is
+/// touched once in its time.
+#[derive(Debug)]
+pub(super) struct Quiet {
+    since: Instant,
+    limit: Duration,
+    sleep: std::pin::Pin<Box<Sleep>>,
+}
+
+impl Quiet {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            since: Instant::now(),
+            limit,
+            sleep: Box::pin(sleep(limit)),
+        }
+    }
+
+    /// Something happened.
+    pub(super) fn interrupt(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Returns when nothing has happened for as long as the limit.
+    pub(super) async fn elapsed(&mut self) {
+        loop {
+            self.sleep.as_mut().await;
+            let end = self.since + self.limit;
+            let over = end <= Instant::now();
+            self.sleep.as_mut().reset(end);
+            if over {
+                return;
+            }
+        }
+    }
+}
+
+const _: () = assert!(FIRST_FRAME_BYTES_MAX < FRAME_PAYLOAD_MAX);

@@ -1,0 +1,449 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{SECTOR_SIZE, SectorAddress, Volume};
+use crate::wire::{FIRST_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, MessageStream};
+
+const ASKER: Asker = Asker {
+    rank: Rank::new(2).unwrap(),
+    incarnation: Incarnation(9),
+};
+
+fn request_id(shard: u8, sequence: u64, round: u8) -> RequestId {
+    let operation = OperationId {
+        coordinator: ASKER.rank,
+        incarnation: ASKER.incarnation,
+        shard,
+        sequence,
+    };
+    RequestId { operation, round }
+}
+
+fn range(first: u64, count: u32) -> SectorRange {
+    SectorRange::new(SectorAddress::new(Volume(1), first).unwrap(), count).unwrap()
+}
+
+fn stamp(timestamp: u64) -> Stamp {
+    Stamp {
+        settled: Generation(1),
+        generation: Generation(2),
+        timestamp,
+        rank: Rank::new(4),
+        incarnation: Incarnation(5),
+    }
+}
+
+fn encoded(message: &PeerMessage) -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    message.encode(ASKER, &mut encoder);
+    assert!(!encoder.is_empty());
+    let length = encoder.len();
+    let bytes = encoder.take().concat();
+    assert_eq!(bytes.len(), length);
+    assert!(encoder.is_empty());
+    bytes
+}
+
+fn decoded(bytes: &[u8]) -> Result<Vec<PeerMessage>, MessageError> {
+    let mut stream = MessageStream::new();
+    stream.expect_all();
+    stream.plaintext.extend_from_slice(bytes);
+    let mut messages = Vec::new();
+    while let Some(message) = stream.next_message()? {
+        messages.push(PeerMessage::decode(message, ASKER)?);
+    }
+    assert!(stream.plaintext.is_empty());
+    Ok(messages)
+}
+
+#[track_caller]
+fn golden(message: PeerMessage, hex_digits: &str) {
+    let bytes = encoded(&message);
+    assert_eq!(hex::encode(&bytes), hex_digits.replace(' ', ""));
+    assert_eq!(decoded(&bytes), Ok(vec![message]));
+}
+
+#[test]
+fn golden_heartbeat_and_introduction() {
+    golden(PeerMessage::Heartbeat, "00000001 00");
+    let mut introduction = Introduction {
+        store: StoreId([0xab; 16]),
+        birth: None,
+        empty: true,
+    };
+    let credit = Credit {
+        requests: 7,
+        bytes: 8,
+    };
+    golden(
+        PeerMessage::Introduction {
+            introduction: introduction.clone(),
+            credit,
+        },
+        "00000020 01 abababababababababababababababab 01 00000007 0000000000000008 0000",
+    );
+    introduction.birth = Some(Birth {
+        stores: vec![Some(StoreId([0xcd; 16])), None],
+    });
+    introduction.empty = false;
+    golden(
+        PeerMessage::Introduction {
+            introduction,
+            credit,
+        },
+        "00000042 01 abababababababababababababababab 00 00000007 0000000000000008 0002 \
+         01 cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd 00 00000000000000000000000000000000",
+    );
+}
+
+#[test]
+fn golden_requests() {
+    let request = |question| {
+        PeerMessage::Request(Request {
+            id: request_id(3, 4, 1),
+            authority: Generation(6),
+            question,
+        })
+    };
+    golden(
+        request(Question::Stamps { range: range(8, 2) }),
+        "0000001f 10 03 0000000000000004 01 0000000000000006 0001000000000008 00000002",
+    );
+    let mut held = Runs::uniform(1, Vote::Lost);
+    held.push(2, Vote::ZERO);
+    held.push(1, Vote::Stamp(stamp(3)));
+    golden(
+        request(Question::Values {
+            range: range(8, 4),
+            held,
+        }),
+        "0000004d 11 03 0000000000000004 01 0000000000000006 0001000000000008 00000004 0003 \
+         00000001 00 00000002 01 \
+         00000001 02 0000000000000001 0000000000000002 0000000000000003 04 00000005",
+    );
+    let data = Content::Data(Bytes::from(vec![0xee; SECTOR_SIZE]));
+    let extents = vec![
+        Extent::new(range(8, 4), stamp(3), Content::Zeroes),
+        Extent::new(range(12, 1), stamp(4), data),
+    ];
+    golden(
+        request(Question::Store { extents }),
+        &format!(
+            "00001069 12 03 0000000000000004 01 0000000000000006 0002 \
+             0001000000000008 00000004 \
+             0000000000000001 0000000000000002 0000000000000003 04 00000005 00 \
+             000100000000000c 00000001 \
+             0000000000000001 0000000000000002 0000000000000004 04 00000005 01 {}",
+            "ee".repeat(SECTOR_SIZE)
+        ),
+    );
+}
+
+#[test]
+fn golden_replies() {
+    let id = request_id(3, 4, 1);
+    let reply = |answer| PeerMessage::Reply(Reply { id, answer });
+    golden(reply(Answer::Stored), "0000000b 21 03 0000000000000004 01");
+    golden(
+        PeerMessage::Declined(id),
+        "0000000b 22 03 0000000000000004 01",
+    );
+    let held = Held {
+        votes: Runs::uniform(4, Vote::Stamp(stamp(3))),
+        values: vec![Extent::new(range(8, 4), stamp(3), Content::Zeroes)],
+    };
+    golden(
+        reply(Answer::Held(held)),
+        "0000005b 20 03 0000000000000004 01 0001 \
+         00000004 02 0000000000000001 0000000000000002 0000000000000003 04 00000005 0001 \
+         0001000000000008 00000004 \
+         0000000000000001 0000000000000002 0000000000000003 04 00000005 00",
+    );
+}
+
+#[test]
+fn the_longest_messages_fit() {
+    let stores = vec![Some(StoreId([1; 16])); Rank::MAX.into()];
+    let introduction = encoded(&PeerMessage::Introduction {
+        introduction: Introduction {
+            store: StoreId([1; 16]),
+            birth: Some(Birth { stores }),
+            empty: false,
+        },
+        credit: Credit {
+            requests: 1,
+            bytes: 1,
+        },
+    });
+    assert!(introduction.len() <= FIRST_MESSAGE_BYTES_MAX);
+
+    // A read of 256 sectors that all differ, and the most runs of votes that a store answers with.
+    let data = Bytes::from(vec![1; SECTOR_SIZE]);
+    let values =
+        (0..256).map(|at| Extent::new(range(at, 1), stamp(at + 1), Content::Data(data.clone())));
+    let held = Held {
+        votes: (0..4096).map(|at| Vote::Stamp(stamp(at + 1))).collect(),
+        values: values.collect(),
+    };
+    let reply = Reply {
+        id: request_id(1, 1, 0),
+        answer: Answer::Held(held),
+    };
+    assert!(encoded(&PeerMessage::Reply(reply)).len() <= MESSAGE_BYTES_MAX);
+
+    // A discard of 65,536 sectors of which every other one was written.
+    let extents = (0..1 << 15).map(|at| Extent::new(range(2 * at, 1), stamp(1), Content::Zeroes));
+    let request = Request {
+        id: request_id(1, 1, 0),
+        authority: Generation(0),
+        question: Question::Store {
+            extents: extents.collect(),
+        },
+    };
+    assert!(encoded(&PeerMessage::Request(request)).len() <= MESSAGE_BYTES_MAX);
+}
+
+#[test]
+#[should_panic(expected = "its connector's own operations")]
+fn an_operation_of_another_incarnation_is_never_sent() {
+    let mut id = request_id(1, 1, 0);
+    id.operation.incarnation = Incarnation(8);
+    encoded(&PeerMessage::Declined(id));
+}
+
+#[track_caller]
+fn refused(hex_digits: &str, error: MessageError) {
+    let bytes = hex::decode(hex_digits.replace(' ', "")).unwrap();
+    assert_eq!(PeerMessage::decode(Bytes::from(bytes), ASKER), Err(error));
+}
+
+#[test]
+fn malformed_messages_are_refused() {
+    use MessageError::{Malformed, Short, Trailing, Type};
+    let head = "03 0000000000000004 01 0000000000000006";
+    let stamp = "0000000000000001 0000000000000002 0000000000000003 04 00000005";
+    let zero = "0".repeat(58);
+    refused("00 00", Trailing);
+    refused("7f", Type(0x7f));
+    refused("40", Type(0x40));
+    refused(&format!("10 {head} 0001000000000008 000000"), Short);
+    refused(
+        &format!("10 {head} 0001000000000008 00000000"),
+        Malformed("a range of sectors"),
+    );
+    refused(
+        &format!("10 {head} 0001ffffffffffff 00000002"),
+        Malformed("a range of sectors"),
+    );
+    refused(&format!("10 {head} 0001000000000008 00000001 00"), Trailing);
+    let values = format!("11 {head} 0001000000000008 00000004");
+    refused(&format!("{values} ffff 00000001 00"), Short);
+    refused(
+        &format!("{values} 0001 00000003 00"),
+        Malformed("the votes of a question"),
+    );
+    refused(&format!("{values} 0001 00000004 03"), Malformed("a vote"));
+    refused(
+        &format!("{values} 0001 00000004 02 {zero}"),
+        Malformed("a stamp"),
+    );
+    refused(
+        &format!("{values} 0001 00000000 00"),
+        Malformed("a run of votes"),
+    );
+    refused(
+        &format!("{values} 0002 00000002 00 00000002 00"),
+        Malformed("a run of votes"),
+    );
+    refused(
+        &format!("{values} 0002 ffffffff 00 00000001 01"),
+        Malformed("a run of votes"),
+    );
+    refused(&format!("12 {head} 0000"), Malformed("the span of a store"));
+    let extent = |first: &str, rest: &str| format!("{first} 00000004 {rest}");
+    let tombstone = format!("{stamp} 00");
+    let one = extent("0001000000000008", &tombstone);
+    refused(&format!("12 {head} ffff {one}"), Short);
+    refused(
+        &format!("12 {head} 0002 {one} {one}"),
+        Malformed("the order of values"),
+    );
+    let other_volume = extent("0002000000000008", &tombstone);
+    refused(
+        &format!("12 {head} 0002 {one} {other_volume}"),
+        Malformed("the span of a store"),
+    );
+    let unstamped = extent("0001000000000008", &format!("{zero} 00"));
+    refused(&format!("12 {head} 0001 {unstamped}"), Malformed("a stamp"));
+    refused(
+        &format!(
+            "12 {head} 0001 {}",
+            extent("0001000000000008", &format!("{stamp} 02"))
+        ),
+        Malformed("a content"),
+    );
+    refused(
+        &format!(
+            "12 {head} 0001 {}",
+            extent("0001000000000008", &format!("{stamp} 01 00"))
+        ),
+        Short,
+    );
+    let ids = "ab".repeat(16);
+    let credit = "00000007 0000000000000008";
+    refused(&format!("01 {ids} 02 {credit} 0000"), Malformed("a flag"));
+    refused(
+        &format!("01 {ids} 01 {credit} 0001 00 {ids}"),
+        Malformed("a birth"),
+    );
+    refused(
+        &format!(
+            "01 {ids} 01 {credit} 00ff {}",
+            format!("01{ids}").repeat(255)
+        ),
+        Malformed("a birth"),
+    );
+    refused("", Short);
+}
+
+#[test]
+fn lengths_are_checked_before_anything_is_kept() {
+    let stream_of = |bytes: &[u8]| {
+        let mut stream = MessageStream::new();
+        stream.plaintext.extend_from_slice(bytes);
+        stream
+    };
+    let mut first = stream_of(&[0, 0, 0x20, 1]);
+    assert_eq!(first.next_message(), Err(MessageError::Long));
+    first.expect_all();
+    assert_eq!(first.next_message(), Ok(None));
+    let mut longest = stream_of(&[0, 0x20, 0, 1]);
+    longest.expect_all();
+    assert_eq!(longest.next_message(), Err(MessageError::Long));
+    assert_eq!(
+        stream_of(&[0, 0, 0, 0]).next_message(),
+        Err(MessageError::Short)
+    );
+}
+
+fn any_id() -> impl Strategy<Value = RequestId> {
+    (any::<u8>(), any::<u64>(), any::<u8>())
+        .prop_map(|(shard, sequence, round)| request_id(shard, sequence, round))
+}
+
+fn any_vote() -> impl Strategy<Value = Vote> {
+    prop_oneof![
+        Just(Vote::Lost),
+        Just(Vote::ZERO),
+        (1u64..5).prop_map(|timestamp| Vote::Stamp(stamp(timestamp))),
+    ]
+}
+
+fn any_votes() -> impl Strategy<Value = Runs<Vote>> {
+    prop::collection::vec((1u32..100, any_vote()), 1..12).prop_map(|runs| {
+        let mut votes = Runs::new();
+        for (count, vote) in runs {
+            votes.push(count, vote);
+        }
+        votes
+    })
+}
+
+fn any_extents() -> impl Strategy<Value = Vec<Extent>> {
+    let one = (0u64..50, 1u32..4, 1u64..9, any::<Option<u8>>());
+    prop::collection::vec(one, 1..6).prop_map(|parts| {
+        let mut at = 0;
+        let extent = |(gap, count, timestamp, fill): (u64, u32, u64, Option<u8>)| {
+            let range = range(at + gap, count);
+            at += gap + u64::from(count);
+            let content = fill.map_or(Content::Zeroes, |fill| {
+                Content::Data(Bytes::from(vec![fill; range.bytes().try_into().unwrap()]))
+            });
+            Extent::new(range, stamp(timestamp), content)
+        };
+        parts.into_iter().map(extent).collect()
+    })
+}
+
+fn any_message() -> impl Strategy<Value = PeerMessage> {
+    let question = prop_oneof![
+        (0u64..99, 1u32..99).prop_map(|(first, count)| Question::Stamps {
+            range: range(first, count)
+        }),
+        (0u64..99, any_votes()).prop_map(|(first, held)| Question::Values {
+            range: range(first, held.count()),
+            held,
+        }),
+        any_extents().prop_map(|extents| Question::Store { extents }),
+    ];
+    let request = (any_id(), any::<u64>(), question).prop_map(|(id, authority, question)| {
+        PeerMessage::Request(Request {
+            id,
+            authority: Generation(authority),
+            question,
+        })
+    });
+    let held = (any_votes(), prop_oneof![Just(Vec::new()), any_extents()])
+        .prop_map(|(votes, values)| Answer::Held(Held { votes, values }));
+    let reply = (any_id(), prop_oneof![Just(Answer::Stored), held])
+        .prop_map(|(id, answer)| PeerMessage::Reply(Reply { id, answer }));
+    let store = || any::<[u8; 16]>().prop_map(StoreId);
+    let birth = prop::option::of(
+        prop::collection::vec(prop::option::of(store()), 1..6).prop_map(|stores| Birth { stores }),
+    );
+    let introduction = (store(), birth, any::<bool>(), any::<u32>(), any::<u64>()).prop_map(
+        |(store, birth, empty, requests, bytes)| PeerMessage::Introduction {
+            introduction: Introduction {
+                store,
+                birth,
+                empty,
+            },
+            credit: Credit { requests, bytes },
+        },
+    );
+    prop_oneof![
+        Just(PeerMessage::Heartbeat),
+        any_id().prop_map(PeerMessage::Declined),
+        request,
+        reply,
+        introduction,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn messages_survive_the_wire(messages in prop::collection::vec(any_message(), 0..6)) {
+        let bytes: Vec<u8> = messages.iter().flat_map(encoded).collect();
+        prop_assert_eq!(decoded(&bytes), Ok(messages));
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic(
+        code in prop::sample::select(vec![0u8, 1, 0x10, 0x11, 0x12, 0x20, 0x21, 0x22, 0x40]),
+        body in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..200),
+    ) {
+        let bytes = [&[code][..], &body].concat();
+        let result = PeerMessage::decode(Bytes::from(bytes.clone()), ASKER);
+        // What is accepted is exactly what would be sent.
+        if let Ok(message) = result {
+            prop_assert_eq!(&encoded(&message)[4..], &bytes[..]);
+        }
+    }
+
+    #[test]
+    fn a_changed_message_never_makes_the_decoder_panic(
+        message in any_message(),
+        at in any::<prop::sample::Index>(),
+        change in 1u8..,
+    ) {
+        let mut bytes = encoded(&message)[4..].to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= change;
+        if let Ok(message) = PeerMessage::decode(Bytes::from(bytes.clone()), ASKER) {
+            prop_assert_eq!(&encoded(&message)[4..], &bytes[..]);
+        }
+    }
+}
