@@ -187,7 +187,7 @@ processes = [
 # the owner may be able to read a key.
 client_key = "client.key"
 
-# The secret of the processes. Clients need neither this file nor this line.
+# The secret of the processes. Clients do without it, and without this line.
 system_key = "system.key"
 "#
     )
