@@ -55,7 +55,7 @@ impl ClusterFile {
             fault,
         };
         let text = read_text(path).map_err(|error| fault(ConfigFault::Unreadable(error)))?;
-        if text.len() as u64 > CLUSTER_FILE_BYTES_MAX {
+        if u64::try_from(text.len()).is_ok_and(|length| length > CLUSTER_FILE_BYTES_MAX) {
             return Err(fault(ConfigFault::TooLong {
                 most: CLUSTER_FILE_BYTES_MAX,
             }));

@@ -17,10 +17,11 @@ const INIT: [&str; 6] = [
 #[test]
 fn it_writes_what_the_others_read() {
     let directory = tempfile::tempdir().unwrap();
-    let made = run(directory.path(), &INIT);
-    assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
+    let finished = run(directory.path(), &INIT);
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
     assert!(
-        made.stdout
+        finished
+            .stdout
             .contains("atdd serve --config new/cluster/cluster.toml --rank N")
     );
 
@@ -29,8 +30,8 @@ fn it_writes_what_the_others_read() {
         .unwrap()
         .map(|entry| entry.unwrap())
         .collect();
-    names.sort_by_key(|entry| entry.file_name());
-    let names: Vec<_> = names.iter().map(|entry| entry.file_name()).collect();
+    names.sort_by_key(fs::DirEntry::file_name);
+    let names: Vec<_> = names.iter().map(fs::DirEntry::file_name).collect();
     assert_eq!(names, ["client.key", "cluster.toml", "system.key"]);
 
     for (name, digits) in [("client.key", 64), ("system.key", 128)] {
