@@ -55,7 +55,7 @@ impl ClusterFile {
             fault,
         };
         let text = read_text(path).map_err(|error| fault(ConfigFault::Unreadable(error)))?;
-        if text.len() as u64 > CLUSTER_FILE_BYTES_MAX {
+        if u64::try_from(text.len()).is_ok_and(|length| length > CLUSTER_FILE_BYTES_MAX) {
             return Err(fault(ConfigFault::TooLong {
                 most: CLUSTER_FILE_BYTES_MAX,
             }));
@@ -187,7 +187,7 @@ processes = [
 # the owner may be able to read a key.
 client_key = "client.key"
 
-# The secret of the processes. Clients need neither this file nor this line.
+# The secret of the processes. Clients do without it, and without this line.
 system_key = "system.key"
 "#
     )

@@ -44,8 +44,8 @@ impl Extent {
     pub fn new(range: SectorRange, stamp: Stamp, content: Content) -> Self {
         if let Content::Data(bytes) = &content {
             assert_eq!(
-                bytes.len() as u64,
-                range.bytes(),
+                u64::try_from(bytes.len()),
+                Ok(range.bytes()),
                 "data fills its sectors exactly"
             );
         }

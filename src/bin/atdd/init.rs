@@ -7,6 +7,8 @@ use anyhow::Result;
 use atdd::config::{CLIENT_KEY_FILE, CLUSTER_FILE, DiskSize, Processes, SYSTEM_KEY_FILE};
 use clap::Args;
 
+use crate::output;
+
 /// Make the configuration and the keys of a new cluster
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -32,23 +34,17 @@ Copy all three files to every process's machine, cluster.toml and client.key to 
 impl Init {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let file = atdd::config::init(&self.dir, &self.processes, self.size)?;
-        println!(
-            "Wrote {CLUSTER_FILE}, {CLIENT_KEY_FILE} and {SYSTEM_KEY_FILE} in {}: {} on {} \
-             process{}.",
+        let count = file.processes().count();
+        output::print(&format!(
+            "Wrote {CLUSTER_FILE}, {CLIENT_KEY_FILE} and {SYSTEM_KEY_FILE} in {}: {} on {count} \
+             process{}.\n\
+             Copy them to each process's machine, and start it there with its own rank N:\n  \
+             atdd serve --config {} --rank N --data DIR\n",
             self.dir.display(),
             file.size(),
-            file.processes().count(),
-            if file.processes().count() == 1 {
-                ""
-            } else {
-                "es"
-            },
-        );
-        println!("Copy them to each process's machine, and start there, with its own rank N:");
-        println!(
-            "  atdd serve --config {} --rank N --data DIR",
+            if count == 1 { "" } else { "es" },
             file.path().display()
-        );
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }

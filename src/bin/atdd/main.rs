@@ -3,6 +3,7 @@
 mod dev;
 mod init;
 mod logging;
+mod output;
 mod serve;
 mod status;
 mod store;
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 
 use atdd::config::ConfigError;
 use clap::{Parser, Subcommand};
+
+use output::notice;
 
 /// A replicated disk that survives the death of processes and machines.
 ///
@@ -91,6 +94,6 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("atdd: {error:#}");
+    notice(&format!("atdd: {error:#}"));
     ExitCode::from(code)
 }

@@ -14,6 +14,7 @@ use clap::Args;
 use futures_util::future::join_all;
 use serde_json::json;
 
+use crate::output;
 use health::Health;
 
 /// Ask every process of a cluster how it is
@@ -44,12 +45,11 @@ impl Status {
             .build();
         let answers = runtime.context("cannot start")?.block_on(ask_all(&cluster));
         let health = Health::of(&answers);
-        if self.json {
-            println!("{:#}", as_json(&cluster, &answers, &health));
+        output::print(&if self.json {
+            format!("{:#}\n", as_json(&cluster, &answers, &health))
         } else {
-            print!("{}", table::render(&cluster, &answers));
-            println!("{health}");
-        }
+            format!("{}{health}\n", table::render(&cluster, &answers))
+        })?;
         Ok(ExitCode::from(health.exit_code()))
     }
 }

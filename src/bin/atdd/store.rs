@@ -8,6 +8,8 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output;
+
 /// Examine a process's storage directory
 #[derive(Args)]
 pub(crate) struct Store {
@@ -52,10 +54,16 @@ impl Check {
         });
         bar.finish_and_clear();
         let verdict = verdict?;
-        for damage in &verdict.damages {
-            println!("damaged: {damage}");
-        }
-        println!("{}: {}", self.dir.display(), verdict.summary);
+        let damages = verdict
+            .damages
+            .iter()
+            .map(|damage| format!("damaged: {damage}\n"));
+        let damages: String = damages.collect();
+        output::print(&format!(
+            "{damages}{}: {}\n",
+            self.dir.display(),
+            verdict.summary
+        ))?;
         Ok(if verdict.damages.is_empty() {
             ExitCode::SUCCESS
         } else {

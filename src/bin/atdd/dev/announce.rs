@@ -8,6 +8,7 @@ use atdd::domain::{ProcessState, Rank, StatusReport};
 use tokio::time::{Instant, sleep};
 
 use super::data_dir::DataDir;
+use crate::output::{self, notice};
 use crate::status::health::state_in_words;
 use crate::status::{Answer, ask, ask_all};
 
@@ -39,7 +40,7 @@ pub(super) async fn wait_until_served(cluster: &Cluster, data: &DataDir) {
             complaint = Instant::now() + PATIENCE;
             let missing = what_is_missing(&ask_all(cluster).await, data);
             if missing != said {
-                eprintln!("atdd: waiting: {missing}");
+                notice(&format!("atdd: waiting: {missing}"));
                 said = missing;
             }
         }
@@ -50,14 +51,18 @@ pub(super) async fn wait_until_served(cluster: &Cluster, data: &DataDir) {
 /// The two lines.
 pub(super) fn print(data: &DataDir, nbd: &NbdAddress, pids: &[u32]) {
     let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
-    println!(
-        "{} in {} on {} processes (pid {}), served by NBD at {nbd}; Ctrl-C stops it.",
+    let lines = format!(
+        "{} in {} on {} processes (pid {}), served by NBD at {nbd}; Ctrl-C stops it.\nNext: {}\n",
         data.file().size(),
         data.path().display(),
         data.file().processes().count(),
         pids.join(", "),
+        next_commands(nbd, data.is_new()),
     );
-    println!("Next: {}", next_commands(nbd, data.is_new()));
+    // The disk is served whether anybody reads this or not.
+    if let Err(error) = output::print(&lines) {
+        notice(&format!("atdd: {error:#}"));
+    }
 }
 
 /// How long it is silent.

@@ -19,6 +19,7 @@ use atdd::domain::Rank;
 
 use super::lock::Lock;
 use super::ports;
+use crate::output::notice;
 
 /// A directory with a cluster that this process alone may run.
 pub(super) struct DataDir {
@@ -146,7 +147,9 @@ fn usable_addresses(file: &ClusterFile) -> Result<Vec<HostPort>> {
         }
         if !ports::is_free(address) {
             let other = ports::choose(1, &addresses)?.remove(0);
-            eprintln!("atdd: another program listens on {address}; process {rank} now has {other}");
+            notice(&format!(
+                "atdd: another program listens on {address}; process {rank} now has {other}"
+            ));
             addresses[rank.place()] = other;
         }
     }

@@ -11,6 +11,7 @@ use atdd::domain::Rank;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::log_tail::{LogTail, Severity};
+use crate::output::notice;
 
 /// A process that should run, whether it does at the moment or not.
 pub(super) struct Member {
@@ -69,7 +70,10 @@ impl Member {
             Phase::Resting { until } if *until <= Instant::now() => match self.start() {
                 Ok(()) => {
                     let pid = self.pid().map(|pid| pid.to_string()).unwrap_or_default();
-                    eprintln!("atdd: process {} runs again (pid {pid})", self.rank);
+                    notice(&format!(
+                        "atdd: process {} runs again (pid {pid})",
+                        self.rank
+                    ));
                 }
                 Err(error) => self.rest(Duration::ZERO, &format!("did not start: {error:#}")),
             },
@@ -81,7 +85,7 @@ impl Member {
     pub(super) fn show_log(&mut self, warnings: bool) {
         for (severity, line) in self.log.poll() {
             if warnings || severity == Severity::Error {
-                eprintln!("process {}: {line}", self.rank);
+                notice(&format!("process {}: {line}", self.rank));
             }
         }
     }
@@ -115,7 +119,10 @@ impl Member {
                 .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
             && let Err(error) = kill_process(pid, signal)
         {
-            eprintln!("atdd: process {} cannot be told to end: {error}", self.rank);
+            notice(&format!(
+                "atdd: process {} cannot be told to end: {error}",
+                self.rank
+            ));
         }
     }
 
@@ -125,7 +132,9 @@ impl Member {
             self.rest = REST_MIN;
         }
         let (rank, rest) = (self.rank, self.rest.as_secs_f32());
-        eprintln!("atdd: process {rank} {cause}; starting it again in {rest} s");
+        notice(&format!(
+            "atdd: process {rank} {cause}; starting it again in {rest} s"
+        ));
         self.phase = Phase::Resting {
             until: Instant::now() + self.rest,
         };

@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::announce::{self, Readiness};
 use super::data_dir::DataDir;
 use super::member::Member;
+use crate::output::notice;
 
 /// Runs the cluster until SIGINT or SIGTERM.
 pub(super) async fn run(mut members: Vec<Member>, data: &DataDir, nbd: &NbdAddress) -> Result<()> {
@@ -92,7 +93,10 @@ async fn end(members: &mut [Member], stop: &mut Stop) {
         }
         for member in &mut *group {
             if member.is_running() {
-                eprintln!("atdd: process {} does not end and is killed", member.rank());
+                notice(&format!(
+                    "atdd: process {} does not end and is killed",
+                    member.rank()
+                ));
                 member.signal(Signal::KILL);
             }
         }
@@ -122,7 +126,10 @@ async fn all_ended(members: &mut [Member]) {
         }
         if !said && begin.elapsed() >= PATIENCE {
             said = true;
-            eprintln!("atdd: waiting for process {} to end", running.join(", "));
+            notice(&format!(
+                "atdd: waiting for process {} to end",
+                running.join(", ")
+            ));
         }
         sleep(Duration::from_millis(10)).await;
     }
