@@ -13,6 +13,9 @@ mod replica;
 mod token;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use atomic_register::AtomicRegister;
 pub use coordinator::Config;
 pub use event::{
