@@ -108,7 +108,7 @@ fn a_copy_that_turns_out_damaged_is_replaced_by_a_majority_of_the_others() {
         "one of the others is not enough"
     );
     bench.reply_held(3, id(0, 1), &[vote; 2], vec![damaged.clone()]);
-    assert_eq!(bench.store(), [damaged.clone()], "healed");
+    assert_eq!(bench.store(), vec![damaged.clone()], "healed");
     let Some(Output::Done { outcome, .. }) = bench.rest().pop() else {
         panic!("it is done, and everyone has answered");
     };
@@ -133,7 +133,7 @@ fn a_copy_known_to_be_damaged_is_asked_for_at_once() {
     bench.reply_held(3, id(0, 0), &[vote(5, 3)], vec![newest.clone()]);
     // Only one of the two others has it: the own copy is part of the write-back.
     assert_eq!(bench.requests().len(), 1);
-    assert_eq!(bench.store(), [newest.clone()]);
+    assert_eq!(bench.store(), vec![newest.clone()]);
     let read = Outcome::Read(vec![newest]);
     assert_eq!(bench.rest(), [done(0, read), finished(0)]);
 }
