@@ -73,7 +73,9 @@ impl World {
             if self.processes[place].life != life {
                 return Ok(());
             }
-            self.trace(|_| format!("{} <- {input:?}", rank(place)));
+            if !matches!(input, Input::Command { .. }) {
+                self.trace(|_| format!("{} <- {input:?}", rank(place)));
+            }
             let mut outputs = Vec::new();
             let register = self.processes[place].register.as_mut();
             let register = register.ok_or("a process that is down takes no input")?;

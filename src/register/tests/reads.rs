@@ -196,3 +196,32 @@ fn a_store_that_goes_back_ends_the_process() {
     bench.load(&[vote(5, 3)], vec![]);
     bench.load(&[vote(4, 2)], vec![value(range(0, 1), stamp(4, 2), 1)]);
 }
+
+#[test]
+fn only_so_many_damaged_copies_are_healed_at_a_time() {
+    let mut bench = Bench::new(3);
+    let read_damaged = |bench: &mut Bench, sequence: u64| {
+        let sector = range(sequence, 1);
+        let intact = value(sector, stamp(4, 2), 1);
+        bench.read(sector);
+        bench.load(&[Vote::Lost], vec![]);
+        for from in [2, 3] {
+            let values = vec![intact.clone()];
+            bench.reply_held(from, id(sequence, 0), &[vote(4, 2)], values);
+        }
+        bench.requests();
+    };
+    let heals = |bench: &Bench| {
+        let stores = bench.out.iter();
+        let stores = stores.filter(|output| matches!(output, Output::Store { .. }));
+        stores.count()
+    };
+    for sequence in 0..100 {
+        read_damaged(&mut bench, sequence);
+    }
+    assert_eq!(bench.register.in_flight(), 0, "nobody waits for it");
+    assert_eq!(heals(&bench), 64);
+    bench.store();
+    read_damaged(&mut bench, 100);
+    assert_eq!(heals(&bench), 64, "one is done, and one more begun");
+}
