@@ -44,8 +44,8 @@ impl AtomicRegister {
     /// Takes one input, and appends to `out` what is to be done about it, in this order.
     ///
     /// # Panics
-    /// When the own store breaks its contract, or the caller does: never for what another process
-    /// says.
+    /// When the own store breaks its contract, when the caller does, or when timestamps run out;
+    /// for nothing else that another process says.
     pub fn step(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Command { ticket, command } => self.command(ticket, command, out),

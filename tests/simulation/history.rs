@@ -168,7 +168,7 @@ impl History {
         let mut sectors: BTreeMap<SectorAddress, Vec<Event>> = BTreeMap::new();
         for (number, record) in self.records.iter().enumerate() {
             for (place, address) in record.range.addresses().enumerate() {
-                let event = self.event(number, record, place, address);
+                let event = event(number, record, place, address);
                 sectors.entry(address).or_default().extend(event);
             }
         }
@@ -176,30 +176,6 @@ impl History {
             checker::check(&events).map_err(|why| format!("sector {address}: {why}"))?;
         }
         Ok(())
-    }
-
-    fn event(
-        &self,
-        number: usize,
-        record: &Record,
-        place: usize,
-        address: SectorAddress,
-    ) -> Option<Event> {
-        let (end, read) = match &record.ending {
-            Ending::Refused => return None,
-            Ending::Open | Ending::CutOff => (None, None),
-            Ending::Done { at, values } => (Some(*at), values.get(place).copied()),
-        };
-        let stored_zeroes = record.tombstones.contains_key(&address);
-        let action = match record.kind {
-            Kind::Read => Action::Read(read?),
-            Kind::Write => Action::Write(value(number, address)),
-            Kind::Discard if stored_zeroes => Action::Write(value(number, address)),
-            // It found that nothing had ever been written, and promises no more than that.
-            Kind::Discard => Action::Read(INITIAL),
-        };
-        let start = record.start;
-        Some(Event { start, end, action })
     }
 
     fn read_sector(&self, extent: &Extent, address: SectorAddress) -> Result<u64, String> {
@@ -240,4 +216,23 @@ impl History {
 /// The value that an operation gives a sector: no other has it.
 fn value(number: usize, address: SectorAddress) -> u64 {
     (u64::try_from(number).unwrap() + 1) * 1000 + address.index() % 1000
+}
+
+/// What the operation means for one of its sectors, if anything.
+fn event(number: usize, record: &Record, place: usize, address: SectorAddress) -> Option<Event> {
+    let (end, read) = match &record.ending {
+        Ending::Refused => return None,
+        Ending::Open | Ending::CutOff => (None, None),
+        Ending::Done { at, values } => (Some(*at), values.get(place).copied()),
+    };
+    let stored_zeroes = record.tombstones.contains_key(&address);
+    let action = match record.kind {
+        Kind::Read => Action::Read(read?),
+        Kind::Write => Action::Write(value(number, address)),
+        Kind::Discard if stored_zeroes => Action::Write(value(number, address)),
+        // It found that nothing had ever been written, and promises no more than that.
+        Kind::Discard => Action::Read(INITIAL),
+    };
+    let start = record.start;
+    Some(Event { start, end, action })
 }

@@ -5,6 +5,11 @@
 //! if unset), `ATDD_SIMULATION_FROM` from which on. `ATDD_SIMULATION_SEED` runs one alone and
 //! prints everything that happens; with `ATDD_SIMULATION_BUG` too, with that bug planted.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy knows tests by their attribute only"
+)]
+
 mod bug;
 mod checker;
 mod clients;
@@ -12,12 +17,14 @@ mod dice;
 mod disk;
 mod faults;
 mod history;
+mod messages;
 mod network;
 mod oracle;
 mod planted;
 mod process;
 mod runner;
 mod scenario;
+mod storage;
 mod world;
 
 use bug::Bug;

@@ -1,1 +1,123 @@
+use super::*;
+use crate::domain::Incarnation;
+use proptest::prelude::*;
 
+fn stamp(timestamp: u64) -> Stamp {
+    Stamp {
+        timestamp,
+        rank: (timestamp > 0).then(|| Rank::new(1).unwrap()),
+        incarnation: Incarnation(u32::from(timestamp > 0)),
+        ..Stamp::ZERO
+    }
+}
+
+fn any_vote() -> impl Strategy<Value = Vote> {
+    prop_oneof![
+        1 => Just(Vote::Lost),
+        3 => (0u64..3).prop_map(|timestamp| Vote::Stamp(stamp(timestamp))),
+    ]
+}
+
+/// Answers of different processes, often uniform, often of different lengths.
+fn any_answers(sectors: u32) -> impl Strategy<Value = Vec<Vec<Vote>>> {
+    let length = usize::try_from(sectors).unwrap();
+    let answer = prop_oneof![
+        prop::collection::vec(any_vote(), length),
+        prop::collection::vec(any_vote(), 1..=length),
+        any_vote().prop_map(move |vote| vec![vote; length]),
+    ];
+    prop::collection::vec(answer, 0..=5)
+}
+
+/// The definition, sector by sector.
+fn judged_slowly(processes: u8, sectors: u32, answers: &[Vec<Vote>]) -> Verdict {
+    let majority = usize::from(processes) / 2 + 1;
+    let mut decided = Vec::new();
+    let mut enough = true;
+    for sector in 0..usize::try_from(sectors).unwrap() {
+        let votes = answers.iter().filter_map(|answer| answer.get(sector));
+        let (lost, intact): (Vec<Vote>, Vec<Vote>) = votes.partition(|&&vote| vote == Vote::Lost);
+        if lost.len() + majority > usize::from(processes) {
+            return Verdict::Unreadable;
+        }
+        if intact.len() >= majority && decided.len() == sector {
+            let highest = intact.iter().max().unwrap().stamp().unwrap();
+            let holders = intact
+                .iter()
+                .filter(|&&vote| vote == Vote::Stamp(highest))
+                .count();
+            let holders = u8::try_from(holders).unwrap();
+            decided.push(Agreed { highest, holders });
+        } else if decided.len() == sector {
+            let everyone = answers.len() == usize::from(processes);
+            enough = everyone || lost.len() + intact.len() < majority;
+        }
+    }
+    if decided.is_empty() || !enough {
+        Verdict::Undecided
+    } else {
+        Verdict::Decided(decided.into_iter().collect())
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_verdict_is_that_of_each_sector((processes, sectors, answers) in (1u8..=5, 1u32..6)
+        .prop_flat_map(|(processes, sectors)| {
+            (Just(processes), Just(sectors), any_answers(sectors))
+        }))
+    {
+        let most = usize::from(processes);
+        let answers = &answers[..answers.len().min(most)];
+        let runs: Vec<Runs<Vote>> =
+            answers.iter().map(|answer| answer.iter().copied().collect()).collect();
+        let verdict = judge(processes, sectors, runs.iter());
+        prop_assert_eq!(&verdict, &judged_slowly(processes, sectors, answers));
+        if answers.len() == most {
+            prop_assert!(verdict != Verdict::Undecided, "everyone has answered");
+        }
+        if let Verdict::Decided(decided) = verdict {
+            for votes in runs.iter().map(Some).chain([None]) {
+                let owed = owed(processes, &decided, votes);
+                prop_assert_eq!(owed.count(), decided.count());
+                for offset in 0..decided.count() {
+                    let agreed = decided.at(offset).unwrap();
+                    let vote = votes.and_then(|votes| votes.at(offset));
+                    let expected = agreed.holders < majority(processes)
+                        && vote != Some(Vote::Stamp(agreed.highest));
+                    prop_assert_eq!(owed.at(offset), Some(expected));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_two_majorities_share_a_process_and_a_minority_may_be_missing() {
+    for processes in 1..=Rank::MAX {
+        let majority = u16::from(majority(processes));
+        assert!(2 * majority > u16::from(processes));
+        assert!(2 * (majority - 1) <= u16::from(processes));
+    }
+}
+
+#[test]
+fn a_process_counts_once() {
+    let mut ranks = Ranks::default();
+    for rank in Rank::all(Rank::MAX) {
+        assert!(!ranks.contains(rank));
+        assert!(ranks.insert(rank));
+        assert!(!ranks.insert(rank));
+        assert!(ranks.contains(rank));
+        assert_eq!(ranks.count(), rank.number());
+    }
+}
+
+#[test]
+fn one_lost_copy_of_three_waits_for_the_third() {
+    let (lost, zero) = (Runs::uniform(1, Vote::Lost), Runs::uniform(1, Vote::ZERO));
+    let judge = |votes: &[&Runs<Vote>]| judge(3, 1, votes.iter().copied());
+    assert_eq!(judge(&[&lost, &zero]), Verdict::Undecided);
+    assert!(matches!(judge(&[&lost, &zero, &zero]), Verdict::Decided(_)));
+    assert_eq!(judge(&[&lost, &lost]), Verdict::Unreadable);
+}
