@@ -60,15 +60,15 @@ impl FromStr for Address {
         let bare = host
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
-        if bare.is_none() && host.contains(':') {
-            return Err(AddressError::Brackets(text.to_owned()));
-        }
-        let host = bare.unwrap_or(host);
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/[]".contains(c)) {
+        let name = bare.unwrap_or(host);
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || "/[]".contains(c)) {
             return Err(shape());
         }
+        if bare.is_none() && name.contains(':') {
+            return Err(AddressError::Brackets(text.to_owned()));
+        }
         Ok(Self::Tcp {
-            host: host.to_owned(),
+            host: name.to_owned(),
             port,
         })
     }

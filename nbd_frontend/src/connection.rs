@@ -151,7 +151,7 @@ where
     ) -> Result<(), ConnectionError> {
         let result = tokio::select! {
             biased;
-            close = &mut close => return self.drain(deadline(close), start).await,
+            close = &mut close => return self.drain(deadline(&close), start).await,
             result = poll_fn(|cx| self.poll(cx, &mut start)) => result,
         };
         if result.is_ok() {
@@ -160,7 +160,7 @@ where
                 .await
                 .map_err(ConnectionError::Outgoing)
         } else {
-            self.settle(async { sleep_until(deadline(close.await)).await })
+            self.settle(async { sleep_until(deadline(&close.await)).await })
                 .await;
             result
         }
@@ -350,9 +350,9 @@ where
     }
 }
 
-fn deadline(close: Result<Close, oneshot::error::RecvError>) -> Instant {
+fn deadline(close: &Result<Close, oneshot::error::RecvError>) -> Instant {
     match close {
-        Ok(Close::Drain { deadline }) => deadline,
+        Ok(Close::Drain { deadline }) => *deadline,
         Ok(Close::MakeRoom) | Err(_) => Instant::now(),
     }
 }

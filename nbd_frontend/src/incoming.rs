@@ -106,6 +106,19 @@ enum Payload {
     Own { bytes: BytesMut, missing: usize },
 }
 
+impl State {
+    /// The payload that is being read into memory of its own, and what is missing of it.
+    fn own_payload(&mut self) -> Option<(&mut BytesMut, &mut usize)> {
+        match self {
+            Self::Payload {
+                payload: Payload::Own { bytes, missing },
+                ..
+            } if *missing > 0 => Some((bytes, missing)),
+            _ => None,
+        }
+    }
+}
+
 impl Incoming {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self {
@@ -218,32 +231,22 @@ impl Incoming {
         if self.at_end_of_stream || matches!(self.state, State::Ended) {
             return Poll::Pending;
         }
-        let (target, limit) = match &mut self.state {
-            State::Payload {
-                payload: Payload::Own { bytes, missing },
-                ..
-            } => (bytes, *missing),
-            _ => {
-                let spare = self.make_room();
-                (&mut self.buffer, spare)
-            }
-        };
-        if limit == 0 {
-            return Poll::Pending;
-        }
-        let mut limited = target.limit(limit);
-        let read = ready!(pin!(stream.read_buf(&mut limited)).poll(cx))?;
-        if let State::Payload {
-            payload: Payload::Own { missing, .. },
-            ..
-        } = &mut self.state
-        {
+        let read = if let Some((own, missing)) = self.state.own_payload() {
+            let read = ready!(poll_read(stream, own, *missing, cx))?;
             *missing -= read;
-        }
+            read
+        } else {
+            let room = self.make_room();
+            if room == 0 {
+                return Poll::Pending;
+            }
+            let read = ready!(poll_read(stream, &mut self.buffer, room, cx))?;
+            if read == room {
+                self.buffer_bytes = (2 * self.buffer_bytes).min(BUFFER_BYTES_MAX);
+            }
+            read
+        };
         self.at_end_of_stream = read == 0;
-        if read == limit {
-            self.buffer_bytes = (2 * self.buffer_bytes).min(BUFFER_BYTES_MAX);
-        }
         self.read_bytes += u64::try_from(read).expect("a length in memory fits 64 bits");
         Poll::Ready(Ok(()))
     }
@@ -360,4 +363,15 @@ impl Incoming {
         }
         self.buffer.capacity() - filled
     }
+}
+
+/// Appends at most `limit` bytes from the stream; 0 at its end.
+fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    target: &mut BytesMut,
+    limit: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut target = target.limit(limit);
+    pin!(stream.read_buf(&mut target)).poll(cx)
 }

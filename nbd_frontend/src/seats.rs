@@ -38,7 +38,8 @@ pub(crate) type ConnectionId = u64;
 /// All connections that are not quite gone.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    seats_max: usize,
+    /// How many clients there may be.
+    most: usize,
     taken: Arc<AtomicUsize>,
     next: ConnectionId,
     connections: BTreeMap<ConnectionId, Entry>,
@@ -59,10 +60,10 @@ pub(crate) struct Admission {
 }
 
 impl Seats {
-    pub(crate) fn new(seats_max: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         let taken = Arc::new(AtomicUsize::new(0));
         Self {
-            seats_max,
+            most,
             taken,
             next: 0,
             connections: BTreeMap::new(),
@@ -71,7 +72,7 @@ impl Seats {
 
     /// A seat for a new client, or `None` when all are taken by clients in transmission.
     pub(crate) fn admit(&mut self) -> Option<Admission> {
-        if self.taken.load(Ordering::Relaxed) >= self.seats_max && !self.make_room() {
+        if self.taken.load(Ordering::Relaxed) >= self.most && !self.make_room() {
             return None;
         }
         let id = self.next;
@@ -93,14 +94,11 @@ impl Seats {
 
     /// Closes the oldest connection that has not chosen an export; whether there was one.
     pub(crate) fn make_room(&mut self) -> bool {
-        let oldest = self
-            .connections
+        self.connections
             .values_mut()
             .filter(|entry| !entry.negotiated.load(Ordering::Relaxed))
-            .find_map(|entry| entry.close.take());
-        // One that has just left has made room by itself, so a failure to tell it is none.
-        oldest
-            .map(|close| close.send(Close::MakeRoom).ok())
+            // One that cannot be told has just left by itself, and its seat is free already.
+            .find_map(|entry| entry.close.take()?.send(Close::MakeRoom).ok())
             .is_some()
     }
 

@@ -288,9 +288,10 @@ impl<D: SectorDevice> Service<D> {
 }
 
 fn report_handshake(peer: &Peer, error: &HandshakeError) {
-    match error {
-        HandshakeError::Socket(source) => debug!(%peer, %source, "a client left the handshake"),
-        _ => info!(%peer, %error, "closed a connection in its handshake"),
+    if let HandshakeError::Socket(source) = error {
+        debug!(%peer, %source, "a client left in its handshake");
+    } else {
+        info!(%peer, %error, "closed a connection in its handshake");
     }
 }
 
