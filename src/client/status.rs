@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::Cluster;
 use crate::domain::{Rank, StatusReport};
-use crate::net::{SessionError, fetch_status};
+use crate::net::{NetError, fetch_status};
 use crate::wire::{ClientKey, ClusterId};
 
 /// How long a process may take to answer. One that is paused or cut off does not answer at all.
@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub enum StatusError {
     /// There is no session with the process.
     #[error("no answer")]
-    Session(#[from] SessionError),
+    Session(#[from] NetError),
     /// What it says cannot be understood.
     #[error("the answer is not a status report")]
     Malformed(#[from] serde_json::Error),
@@ -25,6 +25,6 @@ pub enum StatusError {
 pub async fn status(cluster: &Cluster, rank: Rank) -> Result<StatusReport, StatusError> {
     let address = cluster.processes.address(rank).to_string();
     let key = ClientKey::new(cluster.client_key.bytes());
-    let json = fetch_status(&address, ClusterId(cluster.id.0), &key, DEADLINE).await?;
+    let json = fetch_status(&address, Some(rank), ClusterId(cluster.id.0), &key, DEADLINE).await?;
     Ok(serde_json::from_slice(&json)?)
 }

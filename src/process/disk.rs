@@ -128,7 +128,8 @@ impl Disk {
     }
 
     /// Sectors' worth of operations that are admitted and not done.
-    pub(crate) fn admitted(&self) -> usize {
+    #[cfg(test)]
+    fn admitted(&self) -> usize {
         ADMISSION_SECTORS as usize - self.shared.admission.available_permits()
     }
 

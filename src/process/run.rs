@@ -24,7 +24,7 @@ use super::switchboard::Switchboard;
 use super::worker::Item;
 use crate::config::Configuration;
 use crate::domain::{Rank, StoreId};
-use crate::net::{Connections, Listener, Stage};
+use crate::net::{Connections, Listener, NetError, Stage};
 use crate::store::{DiskSectors, Options, StoreError, Unrecovered};
 
 /// How long a stop waits for what is under way before it hands it back.
@@ -44,15 +44,10 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 pub enum ProcessError {
     /// The address for peers and clients cannot be listened on.
     #[error(
-        "cannot listen on {address}; end the program that holds the address, or give this process \
-         another one in cluster.toml"
+        "the address is this process's in cluster.toml; end the program that holds it, or give \
+         the process another one"
     )]
-    Listen {
-        /// Which address.
-        address: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    Listen(#[source] NetError),
     /// The address for NBD cannot be listened on.
     #[error("cannot serve NBD")]
     Nbd(#[from] nbd_frontend::ServerError),
@@ -236,7 +231,7 @@ impl RegisterProcess {
 
 async fn listen(configuration: &Configuration) -> Result<Listener, ProcessError> {
     let address = configuration.address().to_string();
-    Listener::bind(&address).await.map_err(|source| ProcessError::Listen { address, source })
+    Listener::bind(&address).await.map_err(ProcessError::Listen)
 }
 
 async fn bind_nbd(

@@ -126,7 +126,7 @@ fn seal_frame(
         .expect("the plaintext fits a Noise message and the room made for it");
     assert_eq!(
         sealed,
-        length.into(),
+        usize::from(length),
         "a Noise message is its plaintext and a tag"
     );
     LENGTH_BYTES + sealed

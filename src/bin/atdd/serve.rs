@@ -31,7 +31,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "HOST:PORT | unix:PATH")]
     nbd: Option<NbdAddress>,
 
-    /// How many workers share the sectors [default: one for each processor]
+    /// How many workers share the sectors [default: one for every two processors, at most 4]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU8>,
 
@@ -64,11 +64,16 @@ impl Serve {
         if self.exit_with_stdin {
             end_with_stdin().context("cannot watch stdin")?;
         }
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        if let Some(threads) = self.threads {
-            runtime.worker_threads(usize::from(threads.get()));
-        }
         let configuration = self.configuration()?;
+        // One worker needs no second thread, and no wake-ups across threads.
+        let mut runtime = match configuration.workers() {
+            1 => tokio::runtime::Builder::new_current_thread(),
+            workers => {
+                let mut runtime = tokio::runtime::Builder::new_multi_thread();
+                runtime.worker_threads(usize::from(workers));
+                runtime
+            }
+        };
         let runtime = runtime.enable_all().build();
         let runtime = runtime.context("cannot start the threads of the process")?;
         runtime.block_on(atdd::process::run_register_process(configuration))?;
