@@ -12,7 +12,8 @@
 //!   of the rank can get as many.) This is how a process that crashed on the way to its birth, or
 //!   was absent when the operator vouched for the first start, comes in later.
 //! - Or at once when the operator vouches for a first start (`--new-cluster`), with the own store
-//!   and those of at least a majority together, none of them born. With one process it is implied.
+//!   and those of at least a majority together, each of the others not born or naming this very
+//!   store. With one process it is implied.
 //! - A process that finds another store named for its rank is refused: its directory was lost.
 
 use std::collections::BTreeMap;
@@ -62,24 +63,24 @@ impl Unborn {
     pub(crate) fn judge(&self, met: &BTreeMap<Rank, Met>) -> Verdict {
         let mut naming = 0;
         let mut missing = Vec::new();
-        let mut any_born = false;
+        let mut agreeing = 0;
         for rank in Rank::all(self.processes).filter(|rank| *rank != self.own) {
             match met.get(&rank) {
                 None => missing.push(rank),
-                Some(Met { birth: None, .. }) => {}
-                Some(Met { birth: Some(birth), .. }) => {
-                    any_born = true;
-                    match named(birth, self.own) {
-                        Some(store) if store == self.store => naming += 1,
-                        Some(named) => return Verdict::Refused { by: rank, named },
-                        None => missing.push(rank),
+                Some(Met { birth: None, .. }) => agreeing += 1,
+                Some(Met { birth: Some(birth), .. }) => match named(birth, self.own) {
+                    Some(store) if store == self.store => {
+                        naming += 1;
+                        agreeing += 1;
                     }
-                }
+                    Some(named) => return Verdict::Refused { by: rank, named },
+                    None => missing.push(rank),
+                },
             }
         }
         let majority = usize::from(self.processes) / 2 + 1;
         let everyone = missing.is_empty();
-        let vouched = self.vouched && !any_born && met.len() + 1 >= majority;
+        let vouched = self.vouched && agreeing + 1 >= majority;
         if everyone || naming >= majority || vouched {
             Verdict::Born(self.birth(met))
         } else {
@@ -219,6 +220,8 @@ mod tests {
         let vouching = Unborn { vouched: true, ..unborn(3) };
         assert_eq!(vouching.judge(&met(&[])), Verdict::Wait { missing: vec![rank(2), rank(3)] });
         assert_eq!(vouching.judge(&met(&[(2, 2, None)])), Verdict::Born(record(&[1, 2, 0])));
+        let first_of_two = met(&[(2, 2, Some(&[1, 2, 0]))]);
+        assert_eq!(vouching.judge(&first_of_two), Verdict::Born(record(&[1, 2, 0])));
         let born_without = met(&[(2, 2, Some(&[0, 2, 3]))]);
         assert_eq!(
             vouching.judge(&born_without),

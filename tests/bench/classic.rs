@@ -16,6 +16,9 @@ use rustc_hash::FxHashMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// A minute, in which everything is answered that ever will be.
+const LATENCY_MAX_US: u64 = 60_000_000;
+
 #[derive(Clone, Parser)]
 struct Options {
     /// The cluster's file.
@@ -110,12 +113,12 @@ async fn main() -> Result<()> {
             random: StdRng::seed_from_u64(u64::from(connection)),
             next_number: 0,
             sent: FxHashMap::default(),
-            latencies_us: Histogram::new(3)?,
+            latencies_us: Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)?,
         };
         let address = addresses[usize::from(connection) % addresses.len()].to_string();
         tasks.spawn(load.run(address, options.depth, until));
     }
-    let mut total = Histogram::<u64>::new(3)?;
+    let mut total = Histogram::<u64>::new_with_bounds(1, LATENCY_MAX_US, 3)?;
     while let Some(latencies) = tasks.join_next().await {
         total.add(latencies??)?;
     }
