@@ -23,6 +23,7 @@ async fn refused(server: &Server, log: &Log, bytes: &[u8], words: &str) {
     timeout(PATIENCE, closed(&mut stream))
         .await
         .expect("closed");
+    drop(stream);
     log.only_line(words).await;
     server.assert_serves().await;
     assert!(server.peers.connected().is_empty());
@@ -113,12 +114,12 @@ async fn a_refused_connector_says_why() {
     ] {
         let (log, guard) = Log::start();
         let link = Link::start(identity, server.address, &quick);
-        let line = || {
+        let first = || {
             log.lines()
                 .into_iter()
                 .find(|line| line.contains("no link to process 2"))
         };
-        eventually(|| line().is_some()).await;
+        eventually(|| first().is_some()).await;
         // It tries again and again, and does not say so again and again.
         tokio::time::sleep(Duration::from_millis(30)).await;
         let lines = log.lines();
@@ -127,7 +128,7 @@ async fn a_refused_connector_says_why() {
             .filter(|line| line.contains("no link"))
             .collect();
         assert!(
-            matches!(said[..], [line] if line.contains(words)),
+            matches!(said[..], [only] if only.contains(words)),
             "{lines:#?}"
         );
         assert!(link.events.0.lock().is_empty());
@@ -320,9 +321,9 @@ impl Evil {
 
     async fn send(&mut self, messages: &[PeerMessage]) {
         let asker = self.asker();
-        messages
-            .iter()
-            .for_each(|message| message.encode(asker, &mut self.writer.encoder));
+        for message in messages {
+            message.encode(asker, &mut self.writer.encoder);
+        }
         self.writer.flush().await.unwrap();
     }
 

@@ -37,7 +37,7 @@ async fn a_question_finds_its_answer() {
         connected,
         Event::Connected(rank(2), Incarnation(10), introduction(2))
     );
-    let greeted = server.host.introduced.wait(|all| all.pop()).await;
+    let greeted = server.host.introduced.wait(Vec::pop).await;
     assert_eq!(greeted, (rank(1), introduction(1)));
     assert_eq!(server.peers.connected(), [rank(1)]);
 
@@ -88,7 +88,7 @@ async fn news_reach_both_ends() {
     let server = Server::start(settings()).await;
     let link = Link::start(identity(1), server.address, &settings());
     link.connected().await;
-    server.host.introduced.wait(|all| all.pop()).await;
+    server.host.introduced.wait(Vec::pop).await;
     let birth = Birth {
         stores: vec![Some(StoreId([1; 16])), None, Some(StoreId([3; 16]))],
     };
@@ -99,10 +99,7 @@ async fn news_reach_both_ends() {
     let mut born = introduction(1);
     born.birth = Some(birth);
     link.introduction.send_replace(born.clone());
-    assert_eq!(
-        server.host.introduced.wait(|all| all.pop()).await,
-        (rank(1), born)
-    );
+    assert_eq!(server.host.introduced.wait(Vec::pop).await, (rank(1), born));
     link.stop().await;
     server.stop().await;
 }
@@ -117,7 +114,7 @@ async fn a_link_comes_back_after_the_listener_did() {
     link.client.send(vec![link.store(1)]);
     link.connected().await;
     link.client.send(vec![link.store(2)]);
-    let (_, request) = server.host.asked.wait(|all| all.pop()).await;
+    let (_, request) = server.host.asked.wait(Vec::pop).await;
     assert_eq!(request, link.store(2), "the first was sent too early");
     server.stop().await;
     assert_eq!(link.events.next().await, Event::Disconnected(rank(2)));
@@ -133,7 +130,7 @@ async fn a_link_comes_back_after_the_listener_did() {
         Event::Connected(rank(2), Incarnation(11), introduction(2))
     );
     link.client.send(vec![link.store(2)]);
-    let (session, request) = server.host.asked.wait(|all| all.pop()).await;
+    let (session, request) = server.host.asked.wait(Vec::pop).await;
     assert_eq!(request, link.store(2));
     session.reply(vec![stored(request.id)]);
     assert_eq!(
@@ -217,7 +214,7 @@ async fn a_declined_request_gives_its_credit_back() {
     link.client
         .send((0..6).map(|sequence| link.store(sequence)).collect());
     for _ in 0..6 {
-        let (session, request) = server.host.asked.wait(|all| all.pop()).await;
+        let (session, request) = server.host.asked.wait(Vec::pop).await;
         session.decline(&[request.id]);
         session.reply(vec![stored(request.id)]);
     }
