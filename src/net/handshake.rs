@@ -1,13 +1,18 @@
 //! The key exchange over a stream.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::NetError;
 use crate::wire::{
     Acceptor, Connector, EPHEMERAL_BYTES, EXCHANGE_BYTES, Established, HELLO_BYTES, Unproven,
 };
+
+/// How long the connector of a refused hello may take to read ours.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Opens a session as its connector.
 pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
@@ -38,8 +43,11 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             // read it would reset the connection, and our hello, which says what differs, be lost.
             stream.shutdown().await?;
             let mut unread = [0; EXCHANGE_BYTES];
-            if let Err(error) = stream.read_exact(&mut unread).await {
-                tracing::trace!(%error, "the connector went first");
+            if timeout(LINGER, stream.read_exact(&mut unread))
+                .await
+                .is_err()
+            {
+                tracing::trace!("the connector waits for more");
             }
             return Err(error.into());
         }

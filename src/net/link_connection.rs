@@ -180,8 +180,10 @@ async fn ask(
         }
         tokio::select! {
             () = link.wake.notified() => {}
-            changed = introduction.changed() => if changed.is_err() {
-                return Err(NetError::Stopped);
+            changed = introduction.changed() => match changed {
+                // Waiting for it took note of it, but only sending it is enough.
+                Ok(()) => introduction.mark_changed(),
+                Err(_) => return Err(NetError::Stopped),
             },
             () = quiet.elapsed() => {
                 writer.rest();

@@ -24,6 +24,9 @@ mod stage;
 mod status_client;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub use connections::Connections;
 pub use error::NetError;
 pub use host::{Disk, DiskError, Host, PeerEvents};

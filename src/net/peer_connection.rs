@@ -149,8 +149,10 @@ async fn answer(
         }
         tokio::select! {
             () = session.wake.notified() => {}
-            changed = introduction.changed() => if changed.is_err() {
-                return Err(NetError::Stopped);
+            changed = introduction.changed() => match changed {
+                // Waiting for it took note of it, but only sending it is enough.
+                Ok(()) => introduction.mark_changed(),
+                Err(_) => return Err(NetError::Stopped),
             },
             () = quiet.elapsed() => {
                 writer.rest();

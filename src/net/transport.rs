@@ -1,5 +1,6 @@
 //! Whole messages over a session's sealed bytes.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,6 +22,10 @@ const FIRST_FRAME_BYTES_MAX: usize = FIRST_MESSAGE_BYTES_MAX + 4 + FRAME_OVERHEA
 
 /// One writing is not made longer than this by what could go with the next.
 pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// One write has no more than this: whole frames, that stay in the processor's cache between
+/// being sealed and being written.
+const WRITE_BYTES_MAX: usize = 4 * FRAME_PAYLOAD_MAX;
 
 /// The receiving half of a session.
 #[derive(Debug)]
@@ -106,6 +111,23 @@ impl<R: AsyncRead + Unpin> SealedReader<R> {
     }
 }
 
+/// The first pieces, as many as are written at once.
+fn next_part(pieces: &mut VecDeque<Bytes>) -> Vec<Bytes> {
+    let mut part = Vec::with_capacity(pieces.len());
+    let mut room = WRITE_BYTES_MAX;
+    while room > 0
+        && let Some(piece) = pieces.front_mut()
+    {
+        let taken = piece.split_to(piece.len().min(room));
+        room -= taken.len();
+        if piece.is_empty() {
+            pieces.pop_front();
+        }
+        part.push(taken);
+    }
+    part
+}
+
 fn room_u64(room: usize) -> u64 {
     u64::try_from(room).expect("memory is below 2^64")
 }
@@ -128,13 +150,14 @@ impl<W: AsyncWrite + Unpin> SealedWriter<W> {
         }
     }
 
-    /// Seals everything that was encoded, in as few frames as hold it, and writes it in one go.
+    /// Seals everything that was encoded, in as few frames as hold it, and writes it. A batch goes
+    /// out in one write; a very long one in a few, so that the other end can begin on it.
     pub(super) async fn flush(&mut self) -> Result<(), NetError> {
-        let pieces = self.encoder.take();
-        let sealed = self.sealer.seal(&pieces)?;
-        // The values are in the frames now, and need not be kept while the socket is full.
-        drop(pieces);
-        self.stream.write_all(sealed).await?;
+        let mut pieces = VecDeque::from(self.encoder.take());
+        while !pieces.is_empty() {
+            let sealed = self.sealer.seal(&next_part(&mut pieces))?;
+            self.stream.write_all(sealed).await?;
+        }
         Ok(())
     }
 

@@ -15,7 +15,11 @@
 //! # What it relies on
 //! - The store: loads see stable state only, `Stored` means stable, stamps never go back, and a
 //!   damaged copy is [`Vote::Lost`](crate::domain::Vote::Lost) until a value that is not older
-//!   replaces it. A store that goes back or answers what was not asked ends the process.
+//!   replaces it. A store that goes back or answers what was not asked ends the process. Every
+//!   load and store is completed, a store that is older than what it finds as well. That holds
+//!   for a damaged copy of a newer value, too: it is still lost afterwards, just as if the store
+//!   had been acknowledged first and the damage had come then. (Were it never acknowledged, two
+//!   copies damaged in different sectors would keep a write of both waiting for ever.)
 //! - The store's owner: each start has an incarnation of its own, raised durably before anything.
 //! - The links: what is sent arrives, in any order and any number of times, or the connection
 //!   breaks and [`Input::PeerConnected`] tells of the next one. A reply may come over any.

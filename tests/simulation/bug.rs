@@ -60,6 +60,13 @@ impl Bug {
                 scenario.sync_max = 200;
                 scenario.survive = 0;
             }
+            Self::IncarnationNotRaised => {
+                scenario.crash_every = 100;
+                scenario.down_max = 10;
+                scenario.aimed = 100;
+                scenario.late = 500;
+                scenario.slow = 50;
+            }
             _ => {}
         }
     }

@@ -32,21 +32,13 @@ impl Disk {
         assert!(before.is_none(), "a token is used once");
     }
 
-    /// The store of this token becomes stable.
+    /// The store of this token becomes stable. Where it is older than what the sector has, it
+    /// changes nothing and is none the less done; and so it is where that newer copy is damaged,
+    /// for the damage could as well have come right after.
     pub(crate) fn sync(&mut self, token: u64) -> Vec<Extent> {
         let extents = self.unsynced.remove(&token).expect("it was accepted");
         self.install(&extents);
         extents
-    }
-
-    /// Whether every sector holds a stable, undamaged value of these stamps or newer ones.
-    pub(crate) fn holds(&self, extents: &[Extent]) -> bool {
-        extents.iter().all(|extent| {
-            extent.range.addresses().all(|address| {
-                let copy = self.copies.get(&address);
-                copy.is_some_and(|copy| !copy.damaged && copy.stamp >= extent.stamp)
-            })
-        })
     }
 
     /// Loses what is not stable, but for what happened to reach the disk before its sync.

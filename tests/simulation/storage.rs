@@ -65,10 +65,7 @@ impl World {
         }
         let extents = process.disk.sync(token.0);
         self.trace(|_| format!("{} holds {extents:?}", rank(place)));
-        // A damaged copy of a newer value than this is neither replaced nor acknowledged.
-        if self.bug != Some(Bug::AcknowledgeBeforeStore)
-            && self.processes[place].disk.holds(&extents)
-        {
+        if self.bug != Some(Bug::AcknowledgeBeforeStore) {
             let process = place;
             let delay = self.dice.between(0, self.scenario.sync_max);
             self.schedule(

@@ -1,8 +1,9 @@
 use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
 
 use super::*;
 use crate::domain::Incarnation;
-use crate::wire::SESSION_MAGIC;
+use crate::wire::{SESSION_MAGIC, VERSION};
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);
 
@@ -128,96 +129,73 @@ fn both_ends_know_each_other() {
     assert_eq!((hello.role, hello.sender), (Role::Client, None));
 }
 
-#[track_caller]
-fn refused(
+/// What each end finds in the other's hello, if the session does not come to be for that.
+fn refusals(
     connector: (Connector, [u8; HELLO_BYTES]),
     acceptor: &Acceptor,
-    ours: Option<HelloError>,
-    theirs: Option<HelloError>,
-) {
+) -> (Option<HelloError>, Option<HelloError>) {
     let (connector, listener) = run(connector, acceptor);
     let hello = |error| match error {
         SessionError::Hello(error) => Some(error),
         _ => None,
     };
-    assert_eq!(hello(connector.unwrap_err()), ours);
-    assert_eq!(hello(listener.unwrap_err()), theirs);
+    (hello(connector.unwrap_err()), hello(listener.unwrap_err()))
 }
 
 #[test]
 fn what_differs_is_said_at_both_ends() {
+    let refusals = |connector| refusals(connector, &acceptor());
     let peer = |process, cluster| {
         let key = SessionKey::peer(&system_key());
         Connector::new(Some(process), cluster, key, Rank::new(2))
     };
     let other = ClusterId([9; 16]);
     let cluster = |theirs, ours| Some(HelloError::Cluster { theirs, ours });
-    refused(
-        peer(process(1), other),
-        &acceptor(),
-        cluster(CLUSTER, other),
-        cluster(other, CLUSTER),
-    );
+    let both = (cluster(CLUSTER, other), cluster(other, CLUSTER));
+    assert_eq!(refusals(peer(process(1), other)), both);
 
     let five = Process {
         processes: 5,
         ..process(1)
     };
     let processes = |theirs, ours| Some(HelloError::Processes { theirs, ours });
-    refused(
-        peer(five, CLUSTER),
-        &acceptor(),
-        processes(3, 5),
-        processes(5, 3),
+    assert_eq!(
+        refusals(peer(five, CLUSTER)),
+        (processes(3, 5), processes(5, 3))
     );
 
     let rank = process(2).rank;
     let own = || Some(HelloError::OwnRank { rank });
-    refused(peer(process(2), CLUSTER), &acceptor(), own(), own());
+    assert_eq!(refusals(peer(process(2), CLUSTER)), (own(), own()));
 
     let expected = Rank::new(3).unwrap();
     let key = SessionKey::peer(&system_key());
-    refused(
-        Connector::new(Some(process(1)), CLUSTER, key, Some(expected)),
-        &acceptor(),
-        Some(HelloError::OtherRank {
-            theirs: rank,
-            expected,
-        }),
-        None,
-    );
+    let third = Connector::new(Some(process(1)), CLUSTER, key, Some(expected));
+    let theirs = rank;
+    let unexpected = HelloError::OtherRank { theirs, expected };
+    assert_eq!(refusals(third), (Some(unexpected), None));
+}
 
-    let key = SessionKey::peer(&SystemKey::new(&[8; 64]));
-    let role = Role::Peer;
-    refused(
-        Connector::new(Some(process(1)), CLUSTER, key, Rank::new(2)),
-        &acceptor(),
-        Some(HelloError::Key { role }),
-        Some(HelloError::Key { role }),
-    );
-    let key = SessionKey::client(&ClientKey::new(&[8; 32]));
-    let role = Role::Client;
-    refused(
-        Connector::new(None, CLUSTER, key, None),
-        &acceptor(),
-        Some(HelloError::Key { role }),
-        Some(HelloError::Key { role }),
-    );
+#[test]
+fn another_key_or_role_is_refused() {
+    let refusals = |connector| refusals(connector, &acceptor());
+    let key = |role| Some(HelloError::Key { role });
+    let other = SessionKey::peer(&SystemKey::new(&[8; 64]));
+    let peer = Connector::new(Some(process(1)), CLUSTER, other, Rank::new(2));
+    assert_eq!(refusals(peer), (key(Role::Peer), key(Role::Peer)));
+    let other = SessionKey::client(&ClientKey::new(&[8; 32]));
+    let client = Connector::new(None, CLUSTER, other, None);
+    assert_eq!(refusals(client), (key(Role::Client), key(Role::Client)));
+
     // A client that calls itself a process, and a process that does not.
-    let key = SessionKey::client(&client_key());
-    refused(
-        Connector::new(Some(process(1)), CLUSTER, key, None),
-        &acceptor(),
-        None,
-        Some(HelloError::Role),
+    let role = || (None, Some(HelloError::Role));
+    let client = SessionKey::client(&client_key());
+    assert_eq!(
+        refusals(Connector::new(Some(process(1)), CLUSTER, client, None)),
+        role()
     );
-    let key = SessionKey::peer(&system_key());
-    refused(
-        Connector::new(None, CLUSTER, key, None),
-        &acceptor(),
-        None,
-        Some(HelloError::Role),
-    );
+    let peer = SessionKey::peer(&system_key());
+    assert_eq!(refusals(Connector::new(None, CLUSTER, peer, None)), role());
 }
 
 #[test]
@@ -274,7 +252,7 @@ fn either_of_two_live_keys_will_do() {
 #[test]
 fn a_changed_bit_anywhere_ends_the_exchange() {
     for message in 0..4 {
-        for bit in (0..8 * HELLO_BYTES).step_by(7) {
+        for bit in (0..8 * HELLO_BYTES).step_by(23) {
             let change = |bytes: &mut [u8; 48], which| {
                 if which == message {
                     bytes[bit / 8] ^= 1 << (bit % 8);
@@ -343,4 +321,29 @@ fn an_ephemeral_secret_is_given_out_once() {
     let mut out = [0; 32];
     assert!(once.try_fill_bytes(&mut out).is_ok());
     assert!(once.try_fill_bytes(&mut out).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn what_is_taken_for_a_hello_is_what_would_be_sent(
+        mut bytes in prop::array::uniform32(any::<u8>()),
+        zeroes in any::<bool>(),
+    ) {
+        if zeroes {
+            bytes[..2].copy_from_slice(&VERSION.to_be_bytes());
+            bytes[2] %= 3;
+            bytes[5..8].fill(0);
+        }
+        let mut hello = [0; HELLO_BYTES];
+        hello[..8].copy_from_slice(&SESSION_MAGIC);
+        hello[8..40].copy_from_slice(&bytes);
+        if zeroes {
+            hello[36..].fill(0);
+        }
+        if let Ok(decoded) = Hello::from_bytes(&hello) {
+            prop_assert_eq!(decoded.to_bytes(), hello);
+        }
+    }
 }

@@ -1,0 +1,7 @@
+//! Tests over sockets on this machine, and over pipes where time is to stand still.
+
+mod classic;
+mod intruders;
+mod links;
+mod peers;
+mod support;

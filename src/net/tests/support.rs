@@ -1,0 +1,575 @@
+//! A listener with a disk and a host that tests can stop and watch, and clients of it.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::domain::{
+    Answer, Content, Generation, Incarnation, OperationId, Question, Rank, Reply, Request,
+    RequestId, SECTOR_SIZE, SectorAddress, SectorRange, StoreId, Volume,
+};
+use crate::net::{
+    Connections, Disk, DiskError, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions,
+    RegisterClient, Services, Settings, Stage,
+};
+use crate::wire::{
+    ClientCommand, ClientKey, ClientRequest, ClientResponse, ClusterId, Introduction, SystemKey,
+    decode_response,
+};
+
+/// Longer than anything here takes; a test that waits for it has failed.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) fn rank(number: u8) -> Rank {
+    Rank::new(number).unwrap()
+}
+
+pub(super) fn client_key() -> ClientKey {
+    ClientKey::new(&[5; 32])
+}
+
+pub(super) fn identity(number: u8) -> Identity {
+    Identity {
+        cluster: ClusterId([1; 16]),
+        rank: rank(number),
+        processes: 3,
+        incarnation: Incarnation(10),
+        system_key: SystemKey::new(&[7; 64]),
+        client_key: client_key(),
+    }
+}
+
+pub(super) fn introduction(number: u8) -> Introduction {
+    Introduction {
+        store: StoreId([number; 16]),
+        birth: None,
+        empty: true,
+    }
+}
+
+pub(super) fn request(coordinator: &Identity, sequence: u64, question: Question) -> Request {
+    let operation = OperationId {
+        coordinator: coordinator.rank,
+        incarnation: coordinator.incarnation,
+        shard: 0,
+        sequence,
+    };
+    Request {
+        id: RequestId {
+            operation,
+            round: 0,
+        },
+        authority: Generation(0),
+        question,
+    }
+}
+
+pub(super) fn range(first: u64, count: u32) -> SectorRange {
+    SectorRange::new(SectorAddress::new(Volume(0), first).unwrap(), count).unwrap()
+}
+
+/// Something that changes, and that a test waits for.
+#[derive(Default)]
+pub(super) struct Watched<T> {
+    value: Mutex<T>,
+    changed: Notify,
+}
+
+impl<T: Debug> Watched<T> {
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let result = change(&mut self.lock());
+        self.changed.notify_waiters();
+        result
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+        self.value.lock().unwrap()
+    }
+
+    /// Waits until `take` gives something.
+    #[track_caller]
+    pub(super) fn wait<R>(
+        &self,
+        mut take: impl FnMut(&mut T) -> Option<R>,
+    ) -> impl Future<Output = R> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let waiting = async {
+                loop {
+                    let changed = self.changed.notified();
+                    if let Some(result) = take(&mut self.lock()) {
+                        return result;
+                    }
+                    changed.await;
+                }
+            };
+            let waited = timeout(PATIENCE, waiting).await;
+            waited.unwrap_or_else(|_| panic!("waited in vain at {caller} on {:?}", self.lock()))
+        }
+    }
+}
+
+/// A disk in memory, that does nothing while it is held.
+#[derive(Default)]
+pub(super) struct TestDisk {
+    sectors: Mutex<HashMap<SectorAddress, Bytes>>,
+    pub(super) held: Watched<bool>,
+    pub(super) under_way: Watched<usize>,
+    /// A read of this sector fails.
+    pub(super) broken: Mutex<Option<SectorAddress>>,
+}
+
+impl TestDisk {
+    pub(super) const SECTORS: u64 = 1000;
+
+    async fn pass(&self) -> Leaving<'_> {
+        self.under_way.change(|under_way| *under_way += 1);
+        let leaving = Leaving(self);
+        self.held.wait(|held| (!*held).then_some(())).await;
+        leaving
+    }
+}
+
+/// Counts an operation out, cancelled ones too.
+struct Leaving<'a>(&'a TestDisk);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.change(|under_way| *under_way -= 1);
+    }
+}
+
+impl Disk for TestDisk {
+    fn sectors(&self) -> u64 {
+        Self::SECTORS
+    }
+
+    async fn read(&self, sector: SectorAddress) -> Result<Content, DiskError> {
+        let _leaving = self.pass().await;
+        if *self.broken.lock().unwrap() == Some(sector) {
+            return Err(DiskError::Unanswered("broken".into()));
+        }
+        let data = self.sectors.lock().unwrap().get(&sector).cloned();
+        Ok(data.map_or(Content::Zeroes, Content::Data))
+    }
+
+    async fn write(&self, sector: SectorAddress, data: Bytes) -> Result<(), DiskError> {
+        let _leaving = self.pass().await;
+        assert_eq!(data.len(), SECTOR_SIZE);
+        self.sectors.lock().unwrap().insert(sector, data);
+        Ok(())
+    }
+}
+
+/// A host that keeps what it is asked.
+#[derive(Default)]
+pub(super) struct TestHost {
+    pub(super) asked: Watched<Vec<(Arc<PeerSession>, Request)>>,
+    pub(super) introduced: Watched<Vec<(Rank, Introduction)>>,
+    /// Answers stores at once, instead of keeping them.
+    pub(super) prompt: Mutex<bool>,
+}
+
+impl Host for TestHost {
+    fn requests(&self, from: &Arc<PeerSession>, requests: Vec<Request>) {
+        if *self.prompt.lock().unwrap() {
+            from.reply(requests.iter().map(|request| stored(request.id)).collect());
+        } else {
+            let requests = requests
+                .into_iter()
+                .map(|request| (Arc::clone(from), request));
+            self.asked.change(|asked| asked.extend(requests));
+        }
+    }
+
+    fn introduced(&self, from: &Arc<PeerSession>, introduction: Introduction) {
+        assert_eq!(from.introduction(), introduction);
+        self.introduced
+            .change(|introduced| introduced.push((from.rank(), introduction)));
+    }
+
+    async fn status(&self) -> Bytes {
+        Bytes::from_static(b"{\"state\":\"tested\"}")
+    }
+}
+
+pub(super) fn stored(id: RequestId) -> Reply {
+    Reply {
+        id,
+        answer: Answer::Stored,
+    }
+}
+
+/// A running listener.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    pub(super) disk: Arc<TestDisk>,
+    pub(super) host: Arc<TestHost>,
+    pub(super) peers: Arc<PeerSessions>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) introduction: watch::Sender<Introduction>,
+    pub(super) serving: watch::Sender<bool>,
+    pub(super) stage: watch::Sender<Stage>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Process 2, on any port.
+    pub(super) async fn start(settings: Settings) -> Self {
+        Self::start_at("127.0.0.1:0", identity(2), settings).await
+    }
+
+    pub(super) async fn start_at(address: &str, identity: Identity, settings: Settings) -> Self {
+        let listener = Listener::bind(address).await.unwrap();
+        let address = listener.local_address();
+        let disk = Arc::new(TestDisk::default());
+        let host = Arc::new(TestHost::default());
+        let peers = Arc::new(PeerSessions::new());
+        let connections = Arc::new(Connections::new(&settings));
+        let introduction = watch::Sender::new(introduction(identity.rank.number()));
+        let serving = watch::Sender::new(true);
+        let stage = watch::Sender::new(Stage::Running);
+        let services = Services {
+            identity: Arc::new(identity),
+            host: Arc::clone(&host),
+            disk: Arc::clone(&disk),
+            peers: Arc::clone(&peers),
+            connections: Arc::clone(&connections),
+            introduction: introduction.subscribe(),
+            serving: serving.subscribe(),
+            settings,
+        };
+        let task = tokio::spawn(listener.serve(services, stage.subscribe()));
+        Self {
+            address,
+            disk,
+            host,
+            peers,
+            connections,
+            introduction,
+            serving,
+            stage,
+            task,
+        }
+    }
+
+    pub(super) async fn stop(self) {
+        self.stage.send_replace(Stage::Stopped);
+        timeout(PATIENCE, self.task)
+            .await
+            .expect("the listener stops")
+            .unwrap();
+    }
+
+    pub(super) async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// Writes and reads through a new connection.
+    pub(super) async fn assert_serves(&self) {
+        let mut client = self.connect().await;
+        client.send(&write(1, 17, 0xab)).await;
+        assert_eq!(client.receive().await.number, 1);
+        client.send(&read(2, 17)).await;
+        assert_eq!(client.receive().await.content, [0xab; SECTOR_SIZE][..]);
+    }
+}
+
+/// Waits until `condition` holds, for things that nobody announces.
+#[track_caller]
+pub(super) fn eventually(mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let waiting = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        assert!(
+            timeout(PATIENCE, waiting).await.is_ok(),
+            "waited in vain at {caller}"
+        );
+    }
+}
+
+/// A classic client.
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    received: BytesMut,
+}
+
+impl Client {
+    pub(super) async fn connect(address: SocketAddr) -> Self {
+        Self {
+            stream: TcpStream::connect(address).await.unwrap(),
+            received: BytesMut::new(),
+        }
+    }
+
+    pub(super) async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    pub(super) async fn send(&mut self, request: &ClientRequest) {
+        self.send_bytes(&encoded(request)).await;
+    }
+
+    /// The next response.
+    pub(super) async fn receive(&mut self) -> ClientResponse {
+        let receiving = async {
+            loop {
+                if let Some(response) = decode_response(&client_key(), &mut self.received).unwrap()
+                {
+                    return response;
+                }
+                let read = self.stream.read_buf(&mut self.received).await.unwrap();
+                assert!(read > 0, "the connection was closed");
+            }
+        };
+        timeout(PATIENCE, receiving).await.expect("a response")
+    }
+
+    /// Asserts that the connection is closed without another response.
+    #[track_caller]
+    pub(super) fn assert_closed(mut self) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let closed = timeout(PATIENCE, closed(&mut self.stream)).await;
+            assert!(closed.is_ok(), "not closed at {caller}");
+            assert!(self.received.is_empty());
+        }
+    }
+
+    /// Whether there is nothing to be received just now.
+    pub(super) fn is_silent(&mut self) -> bool {
+        let read = self.stream.try_read_buf(&mut self.received);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// Reads until the other end closes the connection.
+pub(super) async fn closed(stream: &mut TcpStream) -> Vec<u8> {
+    let mut received = Vec::new();
+    match stream.read_to_end(&mut received).await {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+    }
+    received
+}
+
+pub(super) fn encoded(request: &ClientRequest) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    request.encode(&client_key(), &mut bytes);
+    bytes.to_vec()
+}
+
+pub(super) fn read(number: u64, sector: u64) -> ClientRequest {
+    ClientRequest {
+        number,
+        sector,
+        command: ClientCommand::Read,
+    }
+}
+
+pub(super) fn write(number: u64, sector: u64, fill: u8) -> ClientRequest {
+    ClientRequest {
+        number,
+        sector,
+        command: ClientCommand::Write(Bytes::from(vec![fill; SECTOR_SIZE])),
+    }
+}
+
+/// What a link tells its process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Connected(Rank, Incarnation, Introduction),
+    Introduced(Rank, Introduction),
+    Disconnected(Rank),
+    Reply(Rank, Reply),
+}
+
+/// The events of links, in their order.
+#[derive(Default)]
+pub(super) struct TestEvents(pub(super) Watched<Vec<Event>>);
+
+impl TestEvents {
+    /// The next event.
+    #[track_caller]
+    pub(super) fn next(&self) -> impl Future<Output = Event> {
+        self.0
+            .wait(|events| (!events.is_empty()).then(|| events.remove(0)))
+    }
+
+    fn add(&self, event: Event) {
+        self.0.change(|events| events.push(event));
+    }
+}
+
+impl PeerEvents for TestEvents {
+    fn connected(&self, peer: Rank, incarnation: Incarnation, introduction: Introduction) {
+        self.add(Event::Connected(peer, incarnation, introduction));
+    }
+
+    fn introduced(&self, peer: Rank, introduction: Introduction) {
+        self.add(Event::Introduced(peer, introduction));
+    }
+
+    fn disconnected(&self, peer: Rank) {
+        self.add(Event::Disconnected(peer));
+    }
+
+    fn replies(&self, from: Rank, replies: Vec<Reply>) {
+        for reply in replies {
+            self.add(Event::Reply(from, reply));
+        }
+    }
+}
+
+/// A running link of a process to process 2.
+pub(super) struct Link {
+    pub(super) client: Arc<RegisterClient>,
+    pub(super) events: Arc<TestEvents>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) introduction: watch::Sender<Introduction>,
+    stage: watch::Sender<Stage>,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    pub(super) fn start(identity: Identity, to: SocketAddr, settings: &Settings) -> Self {
+        let identity = Arc::new(identity);
+        let address = to.to_string();
+        let client = RegisterClient::new(rank(2), address, Arc::clone(&identity), settings);
+        let events = Arc::new(TestEvents::default());
+        let introduction = watch::Sender::new(introduction(identity.rank.number()));
+        let stage = watch::Sender::new(Stage::Running);
+        let task = tokio::spawn(Arc::clone(&client).run(
+            Arc::clone(&events) as Arc<dyn PeerEvents>,
+            introduction.subscribe(),
+            stage.subscribe(),
+        ));
+        Self {
+            client,
+            events,
+            identity,
+            introduction,
+            stage,
+            task,
+        }
+    }
+
+    /// Waits for the link to be up, as the first event.
+    pub(super) async fn connected(&self) {
+        let event = self.events.next().await;
+        assert!(matches!(event, Event::Connected(..)), "{event:?}");
+    }
+
+    /// A store of one sector, of the link's own process.
+    pub(super) fn store(&self, sequence: u64) -> Request {
+        store(&self.identity, sequence)
+    }
+
+    pub(super) async fn stop(self) {
+        self.stage.send_replace(Stage::Stopped);
+        timeout(PATIENCE, self.task)
+            .await
+            .expect("the link stops")
+            .unwrap();
+    }
+}
+
+pub(super) fn store(coordinator: &Identity, sequence: u64) -> Request {
+    let stamp = crate::domain::Stamp {
+        timestamp: 1,
+        rank: Some(coordinator.rank),
+        ..crate::domain::Stamp::ZERO
+    };
+    let data = Content::Data(Bytes::from(vec![1; SECTOR_SIZE]));
+    let extents = vec![crate::domain::Extent::new(range(sequence, 1), stamp, data)];
+    request(coordinator, sequence, Question::Store { extents })
+}
+
+/// The lines that were logged while it lives, by tasks on this thread.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(super) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(log.clone())
+            .finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        (log, guard)
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap().clone();
+        String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Waits for a line with these words.
+    pub(super) async fn some_line(&self, words: &str) {
+        eventually(|| self.lines().iter().any(|line| line.contains(words))).await;
+    }
+
+    /// Waits for a line with these words, and asserts that it is the only one so far.
+    #[track_caller]
+    pub(super) fn only_line(&self, words: &str) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let waiting = async {
+                while self.lines().is_empty() {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            assert!(
+                timeout(PATIENCE, waiting).await.is_ok(),
+                "no line at {caller}"
+            );
+            let lines = self.lines();
+            let fits = matches!(&lines[..], [line] if line.contains(words));
+            assert!(
+                fits,
+                "not one line with \"{words}\" at {caller}: {lines:#?}"
+            );
+            self.0.lock().unwrap().clear();
+        }
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
