@@ -315,3 +315,6 @@ fn trim_runs(runs: Vec<Run>, mut skip: u64, length: u64) -> Vec<Run> {
     }
     trimmed
 }
+
+#[cfg(test)]
+mod tests;

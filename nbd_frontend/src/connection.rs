@@ -228,13 +228,8 @@ where
         start: &mut impl FnMut(Command, Bytes) -> F,
     ) -> Poll<Result<(), ConnectionError>> {
         loop {
-            let moved_bytes = self.moved_bytes();
-            if self.accepting {
-                if let Poll::Ready(result) = self.incoming.poll_fill(&mut self.stream, cx) {
-                    result.map_err(IncomingError::Socket)?;
-                }
-                self.poll_requests(cx, start)?;
-            }
+            self.poll_requests(cx, start)?;
+            let was_full = self.is_full();
             self.poll_in_flight(cx);
             if let Poll::Ready(result) = self.outgoing.poll_write(&mut self.stream, cx) {
                 result.map_err(ConnectionError::Outgoing)?;
@@ -242,12 +237,27 @@ where
             if !self.accepting && self.in_flight.is_empty() && self.outgoing.replies() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            if self.moved_bytes() == moved_bytes {
+            // Reading comes last: only now is it known what the next request waits for.
+            let filled = self.poll_fill(cx)?;
+            let is_free_again = was_full && !self.is_full();
+            if !filled && !is_free_again {
                 break;
             }
             self.start_looking();
         }
         self.poll_look(cx)
+    }
+
+    /// Reads once, if something is there; whether it was.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
+        if !self.accepting {
+            return Ok(false);
+        }
+        match self.incoming.poll_fill(&mut self.stream, cx) {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(error)) => Err(IncomingError::Socket(error).into()),
+            Poll::Pending => Ok(false),
+        }
     }
 
     /// Starts all requests that were read, as far as the bounds allow.
@@ -256,7 +266,7 @@ where
         cx: &mut Context<'_>,
         start: &mut impl FnMut(Command, Bytes) -> F,
     ) -> Result<(), ConnectionError> {
-        while self.in_flight.len() + self.outgoing.replies() < self.rules.requests_max {
+        while self.accepting && !self.is_full() {
             let Poll::Ready(arrival) = self.incoming.poll_next(&self.rules.terms, cx) else {
                 break;
             };
@@ -280,7 +290,6 @@ where
                 Arrival::End => {
                     self.accepting = false;
                     self.seat = None;
-                    break;
                 }
             }
         }
@@ -312,6 +321,11 @@ where
             warn!(peer = %self.peer, %text, "the device failed a request; clients see an I/O error");
         }
         self.device_failed = true;
+    }
+
+    /// Whether no more requests may be taken until some are answered.
+    fn is_full(&self) -> bool {
+        self.in_flight.len() + self.outgoing.replies() >= self.rules.requests_max
     }
 
     fn moved_bytes(&self) -> u64 {
@@ -356,3 +370,6 @@ fn deadline(close: &Result<Close, oneshot::error::RecvError>) -> Instant {
         Ok(Close::MakeRoom) | Err(_) => Instant::now(),
     }
 }
+
+#[cfg(test)]
+mod tests;

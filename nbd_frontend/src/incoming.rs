@@ -375,3 +375,6 @@ fn poll_read<S: AsyncRead + Unpin>(
     let mut target = target.limit(limit);
     pin!(stream.read_buf(&mut target)).poll(cx)
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,3 +260,6 @@ impl Outgoing {
 fn byte_count(data: &[u8]) -> u64 {
     u64::try_from(data.len()).expect("a length in memory fits 64 bits")
 }
+
+#[cfg(test)]
+mod tests;

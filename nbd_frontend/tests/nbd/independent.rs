@@ -1,4 +1,4 @@
-//! The crate `nbd` as a client that was not written by us: EXPORT_NAME without NO_ZEROES, simple
+//! The crate `nbd` as a client that was not written by us: `EXPORT_NAME` without `NO_ZEROES`, simple
 //! replies, one request at a time.
 
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -48,7 +48,7 @@ fn large_requests_beyond_what_is_advertised_are_carried_out() {
 fn trims_free_whole_sectors_only() {
     let server = serve();
     let mut client = Client::simple(&server);
-    assert_eq!(client.write(0, &[1; 5 * 4096]), 0);
+    assert_eq!(client.write(0, &vec![1; 5 * 4096]), 0);
     assert_eq!(client.call(0, TRIM, 4095, 2 * 4096), 0);
     assert_eq!(server.device.sectors_stored(), 4);
     let mut expected = vec![1; 5 * 4096];
@@ -63,7 +63,7 @@ fn zeroes_are_written_to_the_byte_and_keep_their_space_when_told_to() {
     let server = serve();
     let mut client = Client::simple(&server);
     for (flags, stored) in [(0, 2), (FAST_ZERO, 2), (FUA | NO_HOLE, 5)] {
-        assert_eq!(client.write(0, &[1; 5 * 4096]), 0);
+        assert_eq!(client.write(0, &vec![1; 5 * 4096]), 0);
         assert_eq!(client.call(flags, WRITE_ZEROES, 100, 4 * 4096), 0);
         let mut expected = vec![1; 5 * 4096];
         expected[100..100 + 4 * 4096].fill(0);
@@ -194,8 +194,9 @@ fn oversize_requests_overflow_and_their_payload_is_consumed() {
     let mut client = Client::simple(&server);
     assert_eq!(client.call(0, READ, 0, 64 * MIB + 1), EOVERFLOW);
     client.send(&header(0, WRITE, 9, 0, 66 * MIB));
+    let mebibyte = vec![0x25; 1 << 20];
     for _ in 0..66 {
-        client.send(&[0x25; 1 << 20]);
+        client.send(&mebibyte);
     }
     assert_eq!(client.simple_reply(), (EOVERFLOW, 9));
     assert_eq!(client.write(0, b"in step"), 0);

@@ -1,0 +1,129 @@
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+use super::*;
+use crate::command::ByteRange;
+use crate::seats::{Admission, Seats};
+
+const PIPE_BYTES: usize = 1000;
+
+fn rules(budget: &Arc<Budget>) -> Rules {
+    let terms = Terms {
+        size_bytes: 1 << 30,
+        read_only: false,
+        structured_replies: false,
+        payload_bytes_max: 1 << 26,
+    };
+    Rules {
+        terms,
+        requests_max: 16,
+        budget: Arc::clone(budget),
+    }
+}
+
+/// A connection over a narrow pipe to a device of ones that is always ready.
+fn connect(
+    budget: &Arc<Budget>,
+) -> (
+    DuplexStream,
+    impl Future<Output = Result<(), ConnectionError>> + use<>,
+    oneshot::Sender<Close>,
+) {
+    let (client, server) = duplex(PIPE_BYTES);
+    let Admission { seat, .. } = Seats::new(1).admit().unwrap();
+    let connection = Connection::new(server, Peer::Unknown, rules(budget), seat);
+    let (sender, close) = oneshot::channel();
+    let run = connection.run(close, |command, _| async move {
+        match command {
+            Command::Read {
+                range: ByteRange { length, .. },
+                ..
+            } => Ok(vec![Run::Data(Bytes::from(vec![
+                1;
+                usize::try_from(length)
+                    .unwrap()
+            ]))]),
+            _ => Ok(Vec::new()),
+        }
+    });
+    (client, run, sender)
+}
+
+fn request(kind: u16, length: u32) -> Vec<u8> {
+    let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
+    bytes.extend(0_u16.to_be_bytes());
+    bytes.extend(kind.to_be_bytes());
+    bytes.extend([0; 16]);
+    bytes.extend(length.to_be_bytes());
+    bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_keeps_memory_from_others_loses_its_connection() {
+    // One owes a payload, the other does not take its reply.
+    for (kind, length) in [(1, 1 << 20), (0, 1 << 20)] {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let (mut client, run, _close) = connect(&budget);
+        client.write_all(&request(kind, length)).await.unwrap();
+        let mut run = std::pin::pin!(run);
+        // Nobody else wants the memory: a slow client may be as slow as it likes.
+        assert!(
+            timeout(Duration::from_secs(3600), run.as_mut())
+                .await
+                .is_err()
+        );
+        let mut other = std::pin::pin!(Arc::clone(&budget).reserve(0));
+        assert!(timeout(Duration::ZERO, other.as_mut()).await.is_err());
+        let ended = timeout(3 * LOOK_INTERVAL, run)
+            .await
+            .expect("the connection ends");
+        assert!(matches!(ended, Err(ConnectionError::Stalled)), "{ended:?}");
+        drop(other.await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_slow_but_moves_keeps_its_connection() {
+    let budget = Arc::new(Budget::new(1 << 20));
+    let (mut client, run, _close) = connect(&budget);
+    let run = tokio::spawn(run);
+    client.write_all(&request(1, 1 << 20)).await.unwrap();
+    let other = tokio::spawn(Arc::clone(&budget).reserve(0));
+    let piece = vec![1; 1 << 16];
+    for _ in 0..16 {
+        client.write_all(&piece).await.unwrap();
+        tokio::time::sleep(LOOK_INTERVAL.mul_f64(0.99)).await;
+    }
+    assert_eq!(client.read_u32().await.unwrap(), 0x6744_6698);
+    drop(other.await.unwrap());
+    drop(client);
+    run.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_keeps_no_timer_and_no_large_buffer() {
+    let budget = Arc::new(Budget::new(1 << 20));
+    let (client, server) = duplex(PIPE_BYTES);
+    let Admission { seat, .. } = Seats::new(1).admit().unwrap();
+    let mut connection = Connection::new(server, Peer::Unknown, rules(&budget), seat);
+    let mut start = |_: Command, _: Bytes| async { Ok(Vec::new()) };
+    let mut client = client;
+    let mut step = async |limit| {
+        let poll = poll_fn(|cx| connection.poll(cx, &mut start));
+        assert!(timeout(limit, poll).await.is_err());
+        (connection.look.running, connection.incoming.capacity())
+    };
+    let before = step(LOOK_INTERVAL).await;
+    assert!(!before.0, "nothing was said, and nothing is looked at");
+    let payload = vec![1; 30_000];
+    let send = async {
+        client
+            .write_all(&[&request(1, 30_000)[..], &payload].concat())
+            .await
+            .unwrap();
+    };
+    let (busy, ()) = tokio::join!(step(Duration::from_millis(1)), send);
+    assert!(busy.0 && busy.1 > 30_000, "{busy:?}");
+    // A poll that finds nothing leaves a small buffer to read into.
+    let after = step(3 * LOOK_INTERVAL).await;
+    assert!(!after.0 && after.1 <= before.1, "{after:?}");
+}
