@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::program::{Running, new_cluster, run, until};
+use crate::program::{Running, command, new_cluster, run, until};
 
 fn status(file: &Path, json: bool) -> crate::program::Finished {
     let mut arguments = vec!["status", "--config", file.to_str().unwrap()];
@@ -74,6 +74,16 @@ fn it_tells_healthy_from_degraded_from_none() {
 
     first.stop();
     third.stop();
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_changes_nothing() {
+    let (_directory, file) = new_cluster(1);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let arguments = ["status", "--config", file.to_str().unwrap()];
+    let mut status = command(Path::new("/"), &arguments);
+    assert_eq!(status.stdout(writer).status().unwrap().code(), Some(2));
 }
 
 #[test]

@@ -14,6 +14,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, test_kill_process};
 
+use crate::output::notice;
+
 /// Holds the lock until it is dropped and all children have ended.
 pub(super) struct Lock {
     _file: File,
@@ -34,11 +36,21 @@ impl Lock {
             let path = path.display();
             format!("{path} cannot be opened; see that this user may write there")
         })?;
-        let deadline = Instant::now() + WAIT;
+        let begin = Instant::now();
+        let mut said = false;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
-                Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(STEP),
+                Err(Errno::AGAIN) if begin.elapsed() < WAIT => {
+                    if !said && begin.elapsed() >= PATIENCE {
+                        said = true;
+                        let directory = directory.display();
+                        notice(&format!(
+                            "atdd: waiting for {directory}, which is still in use"
+                        ));
+                    }
+                    std::thread::sleep(STEP);
+                }
                 Err(Errno::AGAIN) => return refuse(directory, &path, &mut file),
                 Err(error) => {
                     let path = path.display();
@@ -56,6 +68,8 @@ impl Lock {
 
 /// How long those of an earlier run may take to end.
 const WAIT: Duration = Duration::from_secs(5);
+/// After so long it is said what is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(20);
 
 fn refuse(directory: &Path, path: &Path, file: &mut File) -> Result<Lock> {

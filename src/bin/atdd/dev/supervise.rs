@@ -51,10 +51,10 @@ async fn supervise(
     data: &DataDir,
     nbd: &NbdAddress,
 ) -> Result<()> {
+    let cluster = data.file().cluster()?;
     for member in &mut *members {
         member.start()?;
     }
-    let cluster = data.file().cluster()?;
     let mut readiness = Readiness::Starting;
     let mut waiting = pin!(announce::wait_until_served(&cluster, data));
     let mut tick = interval(TICK);
