@@ -25,6 +25,13 @@ pub enum StatusError {
 pub async fn status(cluster: &Cluster, rank: Rank) -> Result<StatusReport, StatusError> {
     let address = cluster.processes.address(rank).to_string();
     let key = ClientKey::new(cluster.client_key.bytes());
-    let json = fetch_status(&address, Some(rank), ClusterId(cluster.id.0), &key, DEADLINE).await?;
+    let json = fetch_status(
+        &address,
+        Some(rank),
+        ClusterId(cluster.id.0),
+        &key,
+        DEADLINE,
+    )
+    .await?;
     Ok(serde_json::from_slice(&json)?)
 }

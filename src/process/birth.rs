@@ -68,7 +68,9 @@ impl Unborn {
             match met.get(&rank) {
                 None => missing.push(rank),
                 Some(Met { birth: None, .. }) => agreeing += 1,
-                Some(Met { birth: Some(birth), .. }) => match named(birth, self.own) {
+                Some(Met {
+                    birth: Some(birth), ..
+                }) => match named(birth, self.own) {
                     Some(store) if store == self.store => {
                         naming += 1;
                         agreeing += 1;
@@ -91,7 +93,9 @@ impl Unborn {
     /// The record: every store that is met, and what those that were met have on record.
     fn birth(&self, met: &BTreeMap<Rank, Met>) -> Birth {
         let on_record = |rank: Rank| {
-            met.values().filter_map(|met| met.birth.as_ref()).find_map(|birth| named(birth, rank))
+            met.values()
+                .filter_map(|met| met.birth.as_ref())
+                .find_map(|birth| named(birth, rank))
         };
         let stores = Rank::all(self.processes)
             .map(|rank| {
@@ -155,16 +159,32 @@ mod tests {
     }
 
     fn record(stores: &[u8]) -> Birth {
-        Birth { stores: stores.iter().map(|&number| (number > 0).then(|| store(number))).collect() }
+        Birth {
+            stores: stores
+                .iter()
+                .map(|&number| (number > 0).then(|| store(number)))
+                .collect(),
+        }
     }
 
     fn unborn(processes: u8) -> Unborn {
-        Unborn { own: rank(1), store: store(1), processes, vouched: false }
+        Unborn {
+            own: rank(1),
+            store: store(1),
+            processes,
+            vouched: false,
+        }
     }
 
     fn met(others: &[(u8, u8, Option<&[u8]>)]) -> BTreeMap<Rank, Met> {
         let entry = |&(number, id, birth): &(u8, u8, Option<&[u8]>)| {
-            (rank(number), Met { store: store(id), birth: birth.map(record) })
+            (
+                rank(number),
+                Met {
+                    store: store(id),
+                    birth: birth.map(record),
+                },
+            )
         };
         others.iter().map(entry).collect()
     }
@@ -174,7 +194,9 @@ mod tests {
         let unborn = unborn(3);
         assert_eq!(
             unborn.judge(&met(&[(2, 2, None)])),
-            Verdict::Wait { missing: vec![rank(3)] },
+            Verdict::Wait {
+                missing: vec![rank(3)]
+            },
             "two of three are a majority, and still not all"
         );
         assert_eq!(
@@ -197,35 +219,68 @@ mod tests {
     #[test]
     fn a_lost_directory_is_refused_even_by_one() {
         let others = met(&[(2, 2, Some(&[9, 2, 3]))]);
-        assert_eq!(unborn(3).judge(&others), Verdict::Refused { by: rank(2), named: store(9) });
+        assert_eq!(
+            unborn(3).judge(&others),
+            Verdict::Refused {
+                by: rank(2),
+                named: store(9)
+            }
+        );
     }
 
     #[test]
     fn one_witness_is_not_enough_where_others_are_silent() {
         // Process 3 may have named another store of rank 1 that has acknowledged since.
         let others = met(&[(2, 2, Some(&[1, 2, 3]))]);
-        assert_eq!(unborn(3).judge(&others), Verdict::Wait { missing: vec![rank(3)] });
+        assert_eq!(
+            unborn(3).judge(&others),
+            Verdict::Wait {
+                missing: vec![rank(3)]
+            }
+        );
         let others = met(&[(2, 2, Some(&[1, 2, 3])), (3, 3, Some(&[1, 2, 3]))]);
-        assert_eq!(unborn(5).judge(&others).waiting(), Some(vec![rank(4), rank(5)]));
+        assert_eq!(
+            unborn(5).judge(&others).waiting(),
+            Some(vec![rank(4), rank(5)])
+        );
         let others = met(&[
             (2, 2, Some(&[1, 2, 3, 4, 5])),
             (3, 3, Some(&[1, 2, 3, 4, 5])),
             (4, 4, Some(&[1, 2, 3, 4, 5])),
         ]);
-        assert_eq!(unborn(5).judge(&others), Verdict::Born(record(&[1, 2, 3, 4, 5])));
+        assert_eq!(
+            unborn(5).judge(&others),
+            Verdict::Born(record(&[1, 2, 3, 4, 5]))
+        );
     }
 
     #[test]
     fn the_operator_vouches_for_a_majority_once() {
-        let vouching = Unborn { vouched: true, ..unborn(3) };
-        assert_eq!(vouching.judge(&met(&[])), Verdict::Wait { missing: vec![rank(2), rank(3)] });
-        assert_eq!(vouching.judge(&met(&[(2, 2, None)])), Verdict::Born(record(&[1, 2, 0])));
+        let vouching = Unborn {
+            vouched: true,
+            ..unborn(3)
+        };
+        assert_eq!(
+            vouching.judge(&met(&[])),
+            Verdict::Wait {
+                missing: vec![rank(2), rank(3)]
+            }
+        );
+        assert_eq!(
+            vouching.judge(&met(&[(2, 2, None)])),
+            Verdict::Born(record(&[1, 2, 0]))
+        );
         let first_of_two = met(&[(2, 2, Some(&[1, 2, 0]))]);
-        assert_eq!(vouching.judge(&first_of_two), Verdict::Born(record(&[1, 2, 0])));
+        assert_eq!(
+            vouching.judge(&first_of_two),
+            Verdict::Born(record(&[1, 2, 0]))
+        );
         let born_without = met(&[(2, 2, Some(&[0, 2, 3]))]);
         assert_eq!(
             vouching.judge(&born_without),
-            Verdict::Wait { missing: vec![rank(2), rank(3)] },
+            Verdict::Wait {
+                missing: vec![rank(2), rank(3)]
+            },
             "a cluster that is born is not born again by the switch"
         );
     }
@@ -240,7 +295,11 @@ mod tests {
             recognize(&birth, rank(3), store(4)),
             Recognition::Stranger { recorded: store(3) }
         );
-        assert_eq!(adopt(&birth, rank(3), store(4)), birth, "a store on record is never replaced");
+        assert_eq!(
+            adopt(&birth, rank(3), store(4)),
+            birth,
+            "a store on record is never replaced"
+        );
     }
 
     impl Verdict {

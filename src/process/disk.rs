@@ -78,7 +78,14 @@ impl Disk {
         io_timeout: Option<Duration>,
     ) -> Self {
         let admission = Arc::new(Semaphore::new(ADMISSION_SECTORS as usize));
-        Self { shared: Arc::new(Shared { sectors, workers, admission, io_timeout }) }
+        Self {
+            shared: Arc::new(Shared {
+                sectors,
+                workers,
+                admission,
+                io_timeout,
+            }),
+        }
     }
 
     /// How many sectors the disk has.
@@ -105,12 +112,19 @@ impl Disk {
     /// # Panics
     /// When the data is not whole sectors.
     pub async fn write(&self, first: u64, mut data: Bytes) -> Result<(), DiskError> {
-        assert!(data.len().is_multiple_of(SECTOR_SIZE), "whole sectors are written");
-        let count = u64::try_from(data.len() / SECTOR_SIZE).expect("memory is addressed in 64 bits");
+        assert!(
+            data.len().is_multiple_of(SECTOR_SIZE),
+            "whole sectors are written"
+        );
+        let count =
+            u64::try_from(data.len() / SECTOR_SIZE).expect("memory is addressed in 64 bits");
         let ranges = self.ranges(first, count, OPERATION_SECTORS_MAX)?;
         let commands = ranges.map(|range| {
             let bytes = usize::try_from(range.bytes()).expect("an operation fits in memory");
-            Command::Write { range, data: data.split_to(bytes) }
+            Command::Write {
+                range,
+                data: data.split_to(bytes),
+            }
         });
         self.run(commands, drop).await
     }
@@ -118,7 +132,8 @@ impl Disk {
     /// Makes the sectors read as zeroes and frees their space, on a majority once it returns.
     pub async fn discard(&self, first: u64, count: u64) -> Result<(), DiskError> {
         let ranges = self.ranges(first, count, DISCARD_SECTORS_MAX)?;
-        self.run(ranges.map(|range| Command::Discard { range }), drop).await
+        self.run(ranges.map(|range| Command::Discard { range }), drop)
+            .await
     }
 
     /// Admits nothing more: requests that wait for admission and those that come fail with
@@ -142,7 +157,11 @@ impl Disk {
         let sectors = self.shared.sectors;
         let end = first.saturating_add(count);
         if end > sectors {
-            return Err(DiskError::PastEnd { first, last: end - 1, sectors });
+            return Err(DiskError::PastEnd {
+                first,
+                last: end - 1,
+                sectors,
+            });
         }
         Ok(pieces(first, end, piece_max))
     }
@@ -183,7 +202,11 @@ impl Disk {
         let permit = self.admit(cost(&command)).await?;
         let (done, pending) = oneshot::channel();
         let worker = shard(command.range().first(), self.shared.workers.len());
-        self.shared.workers[worker].put(Item::Command { command, done, permit });
+        self.shared.workers[worker].put(Item::Command {
+            command,
+            done,
+            permit,
+        });
         Ok(pending)
     }
 
@@ -196,7 +219,10 @@ impl Disk {
 }
 
 async fn outcome(pending: Pending) -> Result<Outcome, DiskError> {
-    pending.await.map_err(|_| DiskError::ShuttingDown)?.map_err(DiskError::Register)
+    pending
+        .await
+        .map_err(|_| DiskError::ShuttingDown)?
+        .map_err(DiskError::Register)
 }
 
 fn cost(command: &Command) -> u32 {
@@ -251,8 +277,14 @@ mod tests {
     #[tokio::test]
     async fn a_range_past_the_end_is_refused() {
         let disk = Disk::new(10, vec![Arc::new(Inbox::new())], None);
-        assert!(matches!(disk.read(9, 2).await, Err(DiskError::PastEnd { last: 10, .. })));
-        assert!(matches!(disk.read(u64::MAX, 2).await, Err(DiskError::PastEnd { .. })));
+        assert!(matches!(
+            disk.read(9, 2).await,
+            Err(DiskError::PastEnd { last: 10, .. })
+        ));
+        assert!(matches!(
+            disk.read(u64::MAX, 2).await,
+            Err(DiskError::PastEnd { .. })
+        ));
     }
 
     #[tokio::test(start_paused = true)]
@@ -277,8 +309,14 @@ mod tests {
             items.clear();
         };
         let (read, ()) = tokio::join!(disk.read(0, 1), waiting);
-        assert!(matches!(read, Err(DiskError::ShuttingDown)), "it was handed back");
+        assert!(
+            matches!(read, Err(DiskError::ShuttingDown)),
+            "it was handed back"
+        );
         disk.close();
-        assert!(matches!(disk.read(0, 1).await, Err(DiskError::ShuttingDown)));
+        assert!(matches!(
+            disk.read(0, 1).await,
+            Err(DiskError::ShuttingDown)
+        ));
     }
 }

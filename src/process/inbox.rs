@@ -25,7 +25,10 @@ struct Waiting<T> {
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
         Self {
-            waiting: Mutex::new(Waiting { items: Vec::new(), closed: false }),
+            waiting: Mutex::new(Waiting {
+                items: Vec::new(),
+                closed: false,
+            }),
             arrived: Notify::new(),
         }
     }
@@ -64,7 +67,10 @@ impl<T> Inbox<T> {
 
     /// Lets the receiver finish what waits, and takes nothing more.
     pub(crate) fn close(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed = true;
         self.arrived.notify_one();
     }
 }
@@ -86,7 +92,10 @@ mod tests {
         inbox.close();
         inbox.put(4);
         items.clear();
-        assert!(inbox.take(&mut items).await, "what came before the close is still there");
+        assert!(
+            inbox.take(&mut items).await,
+            "what came before the close is still there"
+        );
         assert_eq!(items, [3]);
         items.clear();
         assert!(!inbox.take(&mut items).await);

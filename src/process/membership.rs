@@ -53,13 +53,13 @@ impl Standing {
     /// The same for `atdd status`.
     pub(crate) fn report(&self) -> ProcessState {
         match self {
-            Self::Unborn { missing } => {
-                ProcessState::WaitingForBirth { missing: missing.clone() }
-            }
+            Self::Unborn { missing } => ProcessState::WaitingForBirth {
+                missing: missing.clone(),
+            },
             Self::Serving => ProcessState::Serving,
-            Self::Alone { since } => {
-                ProcessState::WaitingForMajority { seconds: since.elapsed().as_secs() }
-            }
+            Self::Alone { since } => ProcessState::WaitingForMajority {
+                seconds: since.elapsed().as_secs(),
+            },
         }
     }
 }
@@ -74,7 +74,16 @@ impl Membership {
     ) -> Self {
         let birth = store.birth();
         let met = BTreeMap::new();
-        Self { unborn, birth, met, store, switchboard, introduction, state, warned: false }
+        Self {
+            unborn,
+            birth,
+            met,
+            store,
+            switchboard,
+            introduction,
+            state,
+            warned: false,
+        }
     }
 
     /// Follows the links until the switchboard's news are closed; ends early when this directory
@@ -102,7 +111,10 @@ impl Membership {
 
     fn note(&mut self, news: News) {
         match news {
-            News::Introduced { peer, introduction: Introduction { store, birth, .. } } => {
+            News::Introduced {
+                peer,
+                introduction: Introduction { store, birth, .. },
+            } => {
                 self.met.insert(peer, Met { store, birth });
             }
             News::Disconnected(peer) => {
@@ -149,13 +161,17 @@ impl Membership {
             .await
             .expect("recording does not panic")?;
         self.birth = Some(birth.clone());
-        self.introduction.send_modify(|introduction| introduction.birth = Some(birth));
+        self.introduction
+            .send_modify(|introduction| introduction.birth = Some(birth));
         Ok(())
     }
 
     async fn recognize_all(&mut self) -> Result<(), ProcessError> {
-        let met: Vec<(Rank, StoreId)> =
-            self.met.iter().map(|(rank, met)| (*rank, met.store)).collect();
+        let met: Vec<(Rank, StoreId)> = self
+            .met
+            .iter()
+            .map(|(rank, met)| (*rank, met.store))
+            .collect();
         for (peer, store) in met {
             let birth = self.birth.as_ref().expect("asked of a born process only");
             match recognize(birth, peer, store) {
@@ -178,7 +194,9 @@ impl Membership {
 
     fn count(&mut self) {
         let peers = Rank::all(self.unborn.processes).filter(|rank| *rank != self.unborn.own);
-        let recognized = peers.filter(|rank| self.switchboard.is_recognized(*rank)).count();
+        let recognized = peers
+            .filter(|rank| self.switchboard.is_recognized(*rank))
+            .count();
         let majority = usize::from(self.unborn.processes) / 2 + 1;
         let enough = recognized + 1 >= majority;
         if enough && self.warned {
@@ -193,7 +211,9 @@ impl Membership {
                 true
             }
             _ => {
-                *state = Standing::Alone { since: Instant::now() };
+                *state = Standing::Alone {
+                    since: Instant::now(),
+                };
                 true
             }
         });

@@ -117,10 +117,11 @@ impl RegisterProcess {
         let configuration = Arc::new(configuration);
         let listener = listen(&configuration).await?;
         let workers = usize::from(configuration.workers());
-        let inboxes: Vec<Arc<Inbox<Item>>> =
-            (0..workers).map(|_| Arc::new(Inbox::new())).collect();
+        let inboxes: Vec<Arc<Inbox<Item>>> = (0..workers).map(|_| Arc::new(Inbox::new())).collect();
         let size = configuration.cluster().size.sectors();
-        let io_timeout = configuration.io_timeout_seconds.map(|s| Duration::from_secs(s.get()));
+        let io_timeout = configuration
+            .io_timeout_seconds
+            .map(|s| Duration::from_secs(s.get()));
         let disk = Disk::new(size, inboxes.clone(), io_timeout);
         let nbd = bind_nbd(&configuration, &disk).await?;
         let nbd_address = nbd.as_ref().map(|server| server.address().to_string());
@@ -140,7 +141,11 @@ impl RegisterProcess {
         let connections = start.spawn_listener(&mut tasks, listener, disk.clone());
         let mut clients = JoinSet::new();
         if let Some(server) = nbd {
-            clients.spawn(serve_nbd(server, start.standing.1.clone(), start.stage.1.clone()));
+            clients.spawn(serve_nbd(
+                server,
+                start.standing.1.clone(),
+                start.stage.1.clone(),
+            ));
         }
         let membership = tokio::spawn(start.membership().run());
         Ok(Self {
@@ -179,8 +184,12 @@ impl RegisterProcess {
     pub async fn serving(&self) {
         let mut standing = self.standing.clone();
         // The sender lives as long as the membership; without it nothing will ever serve.
-        if standing.wait_for(|standing| *standing == Standing::Serving).await.is_err() {
-            std::future::pending().await
+        if standing
+            .wait_for(|standing| *standing == Standing::Serving)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -217,7 +226,10 @@ impl RegisterProcess {
         self.clients.shutdown().await;
         self.stage.send_replace(Stage::Stopped);
         self.switchboard.news().close();
-        if tokio::time::timeout(CLOSE_GRACE, join_all(&mut self.tasks)).await.is_err() {
+        if tokio::time::timeout(CLOSE_GRACE, join_all(&mut self.tasks))
+            .await
+            .is_err()
+        {
             self.tasks.shutdown().await;
         }
         self.membership.abort();
@@ -247,8 +259,13 @@ async fn bind_nbd(
         grace: NBD_GRACE,
         ..nbd_frontend::Options::default()
     };
-    let address = address.to_string().parse().expect("both are written in the same way");
-    Ok(Some(Server::bind(&address, options, Arc::new(disk.clone())).await?))
+    let address = address
+        .to_string()
+        .parse()
+        .expect("both are written in the same way");
+    Ok(Some(
+        Server::bind(&address, options, Arc::new(disk.clone())).await?,
+    ))
 }
 
 /// Serves NBD from the moment a majority is there, until the process stops.

@@ -41,7 +41,9 @@ impl Host for Service {
 
     async fn status(&self) -> Bytes {
         let report = self.report();
-        serde_json::to_vec(&report).expect("a report is plain data").into()
+        serde_json::to_vec(&report)
+            .expect("a report is plain data")
+            .into()
     }
 }
 
@@ -50,8 +52,11 @@ impl Service {
         let statistics = self.store.statistics();
         let rank = self.configuration.rank();
         let cluster = self.configuration.cluster();
-        let operations: usize =
-            self.operations.iter().map(|operations| operations.load(Ordering::Relaxed)).sum();
+        let operations: usize = self
+            .operations
+            .iter()
+            .map(|operations| operations.load(Ordering::Relaxed))
+            .sum();
         StatusReport {
             rank,
             incarnation: self.incarnation,
@@ -85,13 +90,17 @@ impl net::Disk for Disk {
     }
 
     async fn read(&self, sector: SectorAddress) -> Result<Content, net::DiskError> {
-        let mut extents = Disk::read(self, sector.index(), 1).await.map_err(unanswered)?;
+        let mut extents = Disk::read(self, sector.index(), 1)
+            .await
+            .map_err(unanswered)?;
         let extent = extents.pop().expect("a read covers what it was asked for");
         Ok(extent.content)
     }
 
     async fn write(&self, sector: SectorAddress, data: Bytes) -> Result<(), net::DiskError> {
-        Disk::write(self, sector.index(), data).await.map_err(unanswered)
+        Disk::write(self, sector.index(), data)
+            .await
+            .map_err(unanswered)
     }
 }
 

@@ -71,7 +71,11 @@ impl Start {
             birth: store.birth(),
             empty: store.is_empty(),
         };
-        let missing = cluster.processes.ranks().filter(|r| *r != configuration.rank()).collect();
+        let missing = cluster
+            .processes
+            .ranks()
+            .filter(|r| *r != configuration.rank())
+            .collect();
         let processes = cluster.processes.count();
         Self {
             identity,
@@ -181,4 +185,3 @@ impl Start {
         )
     }
 }
-

@@ -41,7 +41,11 @@ impl Switchboard {
     /// For a cluster of `processes`, with these workers' inboxes.
     pub(crate) fn new(processes: u8, workers: Vec<Arc<Inbox<Item>>>) -> Self {
         let recognized = (0..processes).map(|_| AtomicBool::new(false)).collect();
-        Self { workers, recognized, news: Inbox::new() }
+        Self {
+            workers,
+            recognized,
+            news: Inbox::new(),
+        }
     }
 
     /// What has happened to the links; taken by the membership alone.
@@ -116,7 +120,10 @@ impl PeerEvents for Switchboard {
             return;
         }
         let own = |reply: &Reply| usize::from(reply.id.operation.shard);
-        let replies = replies.into_iter().filter(|reply| own(reply) < self.workers.len()).collect();
+        let replies = replies
+            .into_iter()
+            .filter(|reply| own(reply) < self.workers.len())
+            .collect();
         self.route(replies, own, |replies| Item::Replies { from, replies });
     }
 }

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tracing::warn;
 
 use super::inbox::Inbox;
 use crate::domain::{OperationId, Rank, Reply, Request};
 use crate::net::{PeerSessions, RegisterClient};
 use crate::register::{
-    AtomicRegister, Command, Input, LoadToken, Outcome, Output, RegisterError, StoreToken, Ticket,
+    AtomicRegister, Command, Input, LoadToken, Outcome, Output, PeerFault, RegisterError,
+    StoreToken, Ticket,
 };
 use crate::store::{Completion, Completions, SectorsManager, StoreRequest};
 
@@ -134,16 +134,29 @@ impl Worker {
                 self.accept(item);
             }
             self.flush();
-            self.surroundings.operations.store(self.register.in_flight() + self.register.queued(), Ordering::Relaxed);
+            self.surroundings.operations.store(
+                self.register.in_flight() + self.register.queued(),
+                Ordering::Relaxed,
+            );
         }
     }
 
     fn accept(&mut self, item: Item) {
         match item {
-            Item::Command { command, done, permit } => {
+            Item::Command {
+                command,
+                done,
+                permit,
+            } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                self.clients.insert(ticket, Waiting { done, _permit: permit });
+                self.clients.insert(
+                    ticket,
+                    Waiting {
+                        done,
+                        _permit: permit,
+                    },
+                );
                 self.step(Input::Command { ticket, command });
             }
             Item::Requests { from, requests } => {
@@ -159,10 +172,13 @@ impl Worker {
             Item::Completions(completions) => {
                 for completion in completions {
                     self.step(match completion {
-                        Completion::Stored { token } => Input::Stored { token: StoreToken(token) },
-                        Completion::Loaded { token, held } => {
-                            Input::Loaded { token: LoadToken(token), held }
-                        }
+                        Completion::Stored { token } => Input::Stored {
+                            token: StoreToken(token),
+                        },
+                        Completion::Loaded { token, held } => Input::Loaded {
+                            token: LoadToken(token),
+                            held,
+                        },
                     });
                 }
             }
@@ -187,31 +203,58 @@ impl Worker {
         match output {
             Output::Request { to, request } => self.round.requests[to.place()].push(request),
             Output::Reply { to, reply } => self.round.replies[to.place()].push(reply),
-            Output::Load { token, range, newer_than } => {
+            Output::Load {
+                token,
+                range,
+                newer_than,
+            } => {
                 let store = &self.surroundings.store;
                 if let Some(held) = store.load(token.0, range, newer_than, &self.completions) {
                     self.ready.push(Input::Loaded { token, held });
                 }
             }
             Output::Store { token, extents } => {
-                self.round.stores.push(StoreRequest { token: token.0, extents });
+                self.round.stores.push(StoreRequest {
+                    token: token.0,
+                    extents,
+                });
             }
             Output::Done { ticket, outcome } => {
-                let waiting = self.clients.remove(&ticket).expect("an operation is done once");
+                let waiting = self
+                    .clients
+                    .remove(&ticket)
+                    .expect("an operation is done once");
                 // A client that has gone no longer wants to know.
                 drop(waiting.done.send(outcome));
             }
             Output::Finished { operation } => self.round.finished.push(operation),
-            Output::Faulty { from, fault } => {
-                warn!(peer = %from, %fault, "a peer said what no correct process says");
-            }
+            Output::Faulty { from, fault } => self.close_connections(from, fault),
+        }
+    }
+
+    /// Ends both connections to a peer that says what no correct process says: nothing more on
+    /// them can be relied on. The link and the peer's own will try again.
+    fn close_connections(&self, peer: Rank, fault: PeerFault) {
+        let Surroundings {
+            links, sessions, ..
+        } = &self.surroundings;
+        if let Some(link) = links.get(peer.place()).and_then(Option::as_ref) {
+            link.close(fault.to_string());
+        }
+        if let Some(session) = sessions.session(peer) {
+            session.close(fault.to_string());
         }
     }
 
     /// Sends what the round has gathered. What is to be sent goes first: the others' disks can
     /// then work while the own one does.
     fn flush(&mut self) {
-        let Surroundings { links, sessions, store, .. } = &self.surroundings;
+        let Surroundings {
+            links,
+            sessions,
+            store,
+            ..
+        } = &self.surroundings;
         for (link, requests) in links.iter().zip(&mut self.round.requests) {
             if let Some(link) = link
                 && !requests.is_empty()

@@ -44,7 +44,9 @@ pub trait Completions: Send + Sync {
 /// - `Stored` comes only when each sector's stable stamp is at least the request's; a value whose
 ///   stamp is not newer than what the sector holds changes nothing.
 /// - A damaged copy is [`Vote::Lost`], never zeroes and never an older value. Storing a stamp
-///   that is not below the damaged copy's heals it; a lower one is never acknowledged.
+///   that is not below the damaged copy's heals it. Below it, where that stamp is known, a store
+///   changes nothing and is completed all the same, as if the damage had come after it; the copy
+///   stays lost.
 pub trait SectorsManager: Send + Sync {
     /// Votes for the sectors of `range`, and with `newer_than` (one vote for each sector) also the
     /// values that are newer than those. Answers at once when nothing has to be waited for, and

@@ -68,7 +68,12 @@ impl Load {
             ClientCommand::Read
         };
         let sector = self.random.random_range(0..self.sectors);
-        ClientRequest { number, sector, command }.encode(&self.key, out);
+        ClientRequest {
+            number,
+            sector,
+            command,
+        }
+        .encode(&self.key, out);
         self.sent.insert(number, Instant::now());
     }
 
@@ -82,9 +87,16 @@ impl Load {
         let mut input = BytesMut::new();
         while !self.sent.is_empty() {
             stream.write_all_buf(&mut out).await?;
-            ensure!(stream.read_buf(&mut input).await? > 0, "the process closed the connection");
+            ensure!(
+                stream.read_buf(&mut input).await? > 0,
+                "the process closed the connection"
+            );
             while let Some(response) = decode_response(&self.key, &mut input)? {
-                ensure!(response.status == ClientStatus::Ok, "refused: {:?}", response.status);
+                ensure!(
+                    response.status == ClientStatus::Ok,
+                    "refused: {:?}",
+                    response.status
+                );
                 let sent = self.sent.remove(&response.number).context("asked for")?;
                 let latency = u64::try_from(sent.elapsed().as_micros())?;
                 self.latencies_us.saturating_record(latency);

@@ -29,7 +29,12 @@ impl Client {
     pub(crate) fn to(machine: &Machine, rank: usize) -> Self {
         let stream = TcpStream::connect(&machine.addresses[rank - 1]).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, key: machine.client_key(), input: BytesMut::new(), next_number: 1 }
+        Self {
+            stream,
+            key: machine.client_key(),
+            input: BytesMut::new(),
+            next_number: 1,
+        }
     }
 
     /// Sends a request, and gives its number.
@@ -37,7 +42,12 @@ impl Client {
         let number = self.next_number;
         self.next_number += 1;
         let mut out = BytesMut::new();
-        ClientRequest { number, sector, command }.encode(&self.key, &mut out);
+        ClientRequest {
+            number,
+            sector,
+            command,
+        }
+        .encode(&self.key, &mut out);
         self.stream.write_all(&out).unwrap();
         number
     }
@@ -61,13 +71,19 @@ impl Client {
     pub(crate) fn write(&mut self, sector: u64, content: Bytes) {
         let number = self.send(sector, ClientCommand::Write(content));
         let response = self.receive().expect("a process that lives answers");
-        assert_eq!((response.number, response.status), (number, ClientStatus::Ok));
+        assert_eq!(
+            (response.number, response.status),
+            (number, ClientStatus::Ok)
+        );
     }
 
     pub(crate) fn read(&mut self, sector: u64) -> Bytes {
         let number = self.send(sector, ClientCommand::Read);
         let response = self.receive().expect("a process that lives answers");
-        assert_eq!((response.number, response.status), (number, ClientStatus::Ok));
+        assert_eq!(
+            (response.number, response.status),
+            (number, ClientStatus::Ok)
+        );
         response.content
     }
 }

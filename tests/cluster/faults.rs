@@ -20,7 +20,11 @@ fn a_killed_process_is_not_missed_and_comes_back() {
     machine.wait_for_status(0);
     machine.kill(3);
     let mut client = Client::to(&machine, 2);
-    assert_eq!(client.read(1), sector_of(2), "what it missed it learns from the majority");
+    assert_eq!(
+        client.read(1),
+        sector_of(2),
+        "what it missed it learns from the majority"
+    );
     assert_eq!(client.read(2), sector_of(2));
 }
 
@@ -44,7 +48,10 @@ fn a_killed_cluster_has_everything_that_was_acknowledged() {
         let mut client = Client::to(&machine, 1);
         for (sector, byte) in expected.iter_mut().enumerate() {
             let found = client.read(u64::try_from(sector).unwrap());
-            assert!(found.iter().all(|each| *each == found[0]), "sector {sector} is torn");
+            assert!(
+                found.iter().all(|each| *each == found[0]),
+                "sector {sector} is torn"
+            );
             assert!(
                 found[0] == *byte || (found[0] == round && found[0] > *byte),
                 "sector {sector} holds {} and {byte} was acknowledged in round {round}",
@@ -62,7 +69,10 @@ fn without_a_majority_operations_wait_and_then_go_on() {
     machine.kill(3);
     machine.wait_for_status(2);
     let (_, status) = machine.status();
-    assert!(status.to_string().contains("waiting_for_majority"), "{status}");
+    assert!(
+        status.to_string().contains("waiting_for_majority"),
+        "{status}"
+    );
     let mut client = Client::to(&machine, 1);
     client.send(7, ClientCommand::Write(sector_of(7)));
     machine.start(3, &[]);
@@ -92,7 +102,10 @@ fn an_empty_directory_has_no_vote_in_a_born_cluster() {
     let ended = machine.wait(2);
     assert!(!ended.success());
     let log = machine.log(2);
-    assert!(log.contains("not the one that the cluster was born with"), "{log}");
+    assert!(
+        log.contains("not the one that the cluster was born with"),
+        "{log}"
+    );
     assert_eq!(Client::to(&machine, 3).read(1), sector_of(1));
 }
 

@@ -10,7 +10,10 @@ use crate::machine::Machine;
 #[test]
 fn five_hundred_clients_fit_into_1024_descriptors() {
     let machine = Machine::running(3, "1MiB");
-    let limit = Rlimit { current: Some(1024), maximum: Some(1024) };
+    let limit = Rlimit {
+        current: Some(1024),
+        maximum: Some(1024),
+    };
     prlimit(Some(machine.pid(1)), Resource::Nofile, limit).unwrap();
     let mut clients: Vec<Client> = (0..500).map(|_| Client::to(&machine, 1)).collect();
     for (sector, client) in (0..).zip(&mut clients) {
@@ -24,8 +27,9 @@ fn five_hundred_clients_fit_into_1024_descriptors() {
 #[test]
 fn a_thousand_idle_connections_do_not_shut_out_a_good_client() {
     let machine = Machine::running(3, "1MiB");
-    let idle: Vec<TcpStream> =
-        (0..1000).map(|_| TcpStream::connect(&machine.addresses[0]).unwrap()).collect();
+    let idle: Vec<TcpStream> = (0..1000)
+        .map(|_| TcpStream::connect(&machine.addresses[0]).unwrap())
+        .collect();
     let mut client = Client::to(&machine, 1);
     client.write(1, sector_of(1));
     assert_eq!(client.read(1), sector_of(1));
@@ -47,6 +51,9 @@ fn a_terabyte_disk_costs_no_memory_at_rest() {
 fn resident_kib(machine: &Machine, rank: usize) -> u64 {
     let path = format!("/proc/{}/status", machine.pid(rank).as_raw_nonzero());
     let status = std::fs::read_to_string(path).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -24,10 +24,13 @@ impl Machine {
     /// The files of a cluster of so many processes; none is started yet.
     pub(crate) fn new(processes: usize, size: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let listeners: Vec<TcpListener> =
-            (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses: Vec<String> =
-            listeners.iter().map(|it| it.local_addr().unwrap().to_string()).collect();
+        let listeners: Vec<TcpListener> = (0..processes)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let addresses: Vec<String> = listeners
+            .iter()
+            .map(|it| it.local_addr().unwrap().to_string())
+            .collect();
         drop(listeners);
         let cluster = directory.path().join("cluster");
         let made = atdd()
@@ -38,7 +41,11 @@ impl Machine {
             .status()
             .unwrap();
         assert!(made.success());
-        Self { directory, addresses, children: (0..processes).map(|_| None).collect() }
+        Self {
+            directory,
+            addresses,
+            children: (0..processes).map(|_| None).collect(),
+        }
     }
 
     /// A cluster that serves.
@@ -57,11 +64,20 @@ impl Machine {
 
     /// Starts a process; the first one serves NBD on a unix socket.
     pub(crate) fn start(&mut self, rank: usize, arguments: &[&str]) {
-        assert!(self.children[rank - 1].is_none(), "process {rank} runs already");
-        let log = File::options().create(true).append(true).open(self.log_path(rank)).unwrap();
+        assert!(
+            self.children[rank - 1].is_none(),
+            "process {rank} runs already"
+        );
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path(rank))
+            .unwrap();
         let mut command = self.serve(rank);
         if rank == 1 {
-            command.arg("--nbd").arg(format!("unix:{}", self.nbd_socket().display()));
+            command
+                .arg("--nbd")
+                .arg(format!("unix:{}", self.nbd_socket().display()));
         }
         let child = command
             .args(arguments)
@@ -137,8 +153,13 @@ impl Machine {
 
     /// What `atdd status --json` says, and its exit code.
     pub(crate) fn status(&self) -> (i32, Value) {
-        let output =
-            atdd().arg("status").arg("--config").arg(self.config()).arg("--json").output().unwrap();
+        let output = atdd()
+            .arg("status")
+            .arg("--config")
+            .arg(self.config())
+            .arg("--json")
+            .output()
+            .unwrap();
         let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
         (output.status.code().unwrap(), json)
     }
@@ -153,7 +174,10 @@ impl Machine {
             }
             if Instant::now() > deadline {
                 let logs: Vec<String> = (1..=self.children.len()).map(|r| self.log(r)).collect();
-                panic!("status is {found}, not {code}: {status:#}\n{}", logs.join("\n--\n"));
+                panic!(
+                    "status is {found}, not {code}: {status:#}\n{}",
+                    logs.join("\n--\n")
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -19,7 +19,11 @@ fn every_process_of_one_to_five_reads_what_any_wrote() {
                 assert_eq!(Client::to(&machine, reader).read(sector), content);
             }
         }
-        assert_eq!(Client::to(&machine, 1).read(255), sector_of(0), "never written");
+        assert_eq!(
+            Client::to(&machine, 1).read(255),
+            sector_of(0),
+            "never written"
+        );
     }
 }
 
@@ -35,7 +39,10 @@ fn many_requests_of_one_connection_are_under_way_together() {
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
     for sector in 0..200 {
-        assert_eq!(client.read(sector), sector_of(u8::try_from(sector).unwrap()));
+        assert_eq!(
+            client.read(sector),
+            sector_of(u8::try_from(sector).unwrap())
+        );
     }
 }
 
@@ -47,8 +54,14 @@ fn a_sector_past_the_end_is_refused() {
     let response = client.receive().unwrap();
     assert_eq!(response.status, ClientStatus::InvalidSectorIndex);
     assert!(response.content.is_empty());
-    client.send(u64::MAX, ClientCommand::Write(Bytes::from(vec![1; SECTOR_SIZE])));
-    assert_eq!(client.receive().unwrap().status, ClientStatus::InvalidSectorIndex);
+    client.send(
+        u64::MAX,
+        ClientCommand::Write(Bytes::from(vec![1; SECTOR_SIZE])),
+    );
+    assert_eq!(
+        client.receive().unwrap().status,
+        ClientStatus::InvalidSectorIndex
+    );
 }
 
 #[test]
@@ -84,10 +97,17 @@ fn a_cluster_is_born_when_all_have_met() {
     early.send(0, ClientCommand::Write(sector_of(3)));
     machine.wait_for_status(2);
     let (_, status) = machine.status();
-    assert!(status.to_string().contains("missing"), "status names who is missing: {status}");
+    assert!(
+        status.to_string().contains("missing"),
+        "status names who is missing: {status}"
+    );
     machine.start(3, &[]);
     machine.wait_for_status(0);
-    assert_eq!(early.receive().unwrap().status, ClientStatus::Ok, "what came early has waited");
+    assert_eq!(
+        early.receive().unwrap().status,
+        ClientStatus::Ok,
+        "what came early has waited"
+    );
 }
 
 #[test]

@@ -17,7 +17,10 @@ fn nbdinfo_lists_the_export() {
     let machine = Machine::running(3, "64MiB");
     let listed = run(Command::new("nbdinfo").arg("--list").arg(machine.nbd_uri()));
     assert!(listed.contains("67108864"), "{listed}");
-    assert!(listed.contains("can_flush: true") && listed.contains("can_fua: true"), "{listed}");
+    assert!(
+        listed.contains("can_flush: true") && listed.contains("can_fua: true"),
+        "{listed}"
+    );
 }
 
 #[test]
@@ -27,9 +30,13 @@ fn nbdcopy_copies_in_and_out() {
     }
     let mut machine = Machine::running(3, "64MiB");
     let (original, copy) = (machine.path().join("original"), machine.path().join("copy"));
-    let bytes: Vec<u8> = (0..64_u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let bytes: Vec<u8> = (0..64_u32 << 18)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
     std::fs::write(&original, &bytes).unwrap();
-    run(Command::new("nbdcopy").arg(&original).arg(machine.nbd_uri()));
+    run(Command::new("nbdcopy")
+        .arg(&original)
+        .arg(machine.nbd_uri()));
     machine.kill_all();
     machine.start_all();
     machine.wait_for_status(0);
@@ -93,8 +100,19 @@ fn fio_verifies_while_the_other_processes_are_killed_in_turn() {
 fn fio(machine: &Machine, directory: &Path, size: &str) -> Child {
     let log = std::fs::File::create(directory.join("fio.log")).unwrap();
     Command::new("fio")
-        .args(["--name=verify", "--ioengine=nbd", "--rw=randwrite", "--bs=4k", "--iodepth=32"])
-        .args(["--numjobs=4", "--verify=crc32c", "--verify_fatal=1", "--randrepeat=0"])
+        .args([
+            "--name=verify",
+            "--ioengine=nbd",
+            "--rw=randwrite",
+            "--bs=4k",
+            "--iodepth=32",
+        ])
+        .args([
+            "--numjobs=4",
+            "--verify=crc32c",
+            "--verify_fatal=1",
+            "--randrepeat=0",
+        ])
         .args(["--group_reporting", "--runtime=60"])
         .arg(format!("--size={}", quarter(size)))
         .arg(format!("--offset_increment={}", quarter(size)))
@@ -128,7 +146,10 @@ fn installed(program: &str) -> bool {
     let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
     if !found {
         let required = std::env::var_os("ATDD_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-        assert!(!required, "{program} is not installed, and no test may be skipped here");
+        assert!(
+            !required,
+            "{program} is not installed, and no test may be skipped here"
+        );
         eprintln!("skipped: {program} is not installed");
     }
     found
