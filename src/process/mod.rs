@@ -1,6 +1,8 @@
 //! One process of the cluster: everything put together, started, run and stopped.
 
 mod birth;
+#[cfg(test)]
+mod crowd;
 mod disk;
 mod export;
 mod inbox;
