@@ -81,9 +81,7 @@ impl Assembly {
         let bytes = span.value.bytes(span.first, span.last).expect("it is data");
         let sums: Vec<u64> = (span.first..)
             .zip(bytes.chunks_exact(SECTOR_SIZE))
-            .map(|(address, bytes)| {
-                checksums.data(SectorAddress::from_bits(address), stamp, bytes)
-            })
+            .map(|(address, bytes)| checksums.data(SectorAddress::from_bits(address), stamp, bytes))
             .collect();
         for ((address, slot), &checksum) in (span.first..).zip(slot..).zip(&sums) {
             self.entries.push(Span {

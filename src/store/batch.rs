@@ -146,7 +146,11 @@ pub(crate) fn encode(
     bytes.put_u64(header.totals.data);
     bytes.put_u64(header.totals.tombstones);
     bytes.put_u64(0);
-    assert_eq!(bytes.len(), HEADER_BYTES, "the header is as long as the table says");
+    assert_eq!(
+        bytes.len(),
+        HEADER_BYTES,
+        "the header is as long as the table says"
+    );
     for record in records {
         record.encode(&mut bytes);
     }

@@ -56,7 +56,11 @@ impl BlockSet {
     pub(crate) fn insert(&mut self, run: Run) {
         for (word, mask) in masks(run) {
             let (chunk, place) = self.chunk_mut(word);
-            assert_eq!(chunk.words[place] & mask, 0, "blocks of {run:?} are free twice");
+            assert_eq!(
+                chunk.words[place] & mask,
+                0,
+                "blocks of {run:?} are free twice"
+            );
             chunk.words[place] |= mask;
             chunk.members += u64::from(mask.count_ones());
         }
@@ -70,7 +74,11 @@ impl BlockSet {
     pub(crate) fn remove(&mut self, run: Run) {
         for (word, mask) in masks(run) {
             let (chunk, place) = self.chunk_mut(word);
-            assert_eq!(chunk.words[place] & mask, mask, "blocks of {run:?} are in use twice");
+            assert_eq!(
+                chunk.words[place] & mask,
+                mask,
+                "blocks of {run:?} are in use twice"
+            );
             chunk.words[place] &= !mask;
             chunk.members -= u64::from(mask.count_ones());
         }

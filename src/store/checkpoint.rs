@@ -179,7 +179,12 @@ impl Engine {
         self.index_mut().thaw(root.map);
         let mut state = self.state();
         let old_free_map = std::mem::replace(&mut state.free_map, copies.concat());
-        for run in map.freed.into_iter().chain(journal.freed).chain(old_free_map) {
+        for run in map
+            .freed
+            .into_iter()
+            .chain(journal.freed)
+            .chain(old_free_map)
+        {
             state.space.give(run);
         }
         state.space.thaw();

@@ -103,7 +103,11 @@ impl Engine {
                     sorted.restore(queue);
                     // The second time someone else took the last blocks meanwhile.
                     let first_time = blocked.is_none();
-                    room.data = if first_time { self.state().space.free() } else { 0 };
+                    room.data = if first_time {
+                        self.state().space.free()
+                    } else {
+                        0
+                    };
                     blocked = Some(Blocked::Space(error));
                 }
             }
@@ -195,10 +199,13 @@ impl Engine {
             pending.progress = progress;
             queue.push_front(pending);
         }
-        let missing = sorted.missing.into_iter().map(|(mut pending, progress, page)| {
-            pending.progress = progress;
-            (pending, page)
-        });
+        let missing = sorted
+            .missing
+            .into_iter()
+            .map(|(mut pending, progress, page)| {
+                pending.progress = progress;
+                (pending, page)
+            });
         let mut prepared = Prepared {
             missing: missing.collect(),
             ..Prepared::default()
@@ -245,8 +252,7 @@ impl Engine {
     /// Writes data and records and makes them durable.
     pub(crate) fn write(&self, batch: &PreparedBatch) -> Result<(), StoreError> {
         for (slot, pieces) in &batch.writes {
-            let pieces: Vec<IoSlice<'_>> =
-                pieces.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            let pieces: Vec<IoSlice<'_>> = pieces.iter().map(|bytes| IoSlice::new(bytes)).collect();
             self.medium
                 .write(*slot, &pieces)
                 .map_err(StoreError::io("writing sectors"))?;

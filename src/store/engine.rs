@@ -12,7 +12,7 @@ use super::checksum::Checksums;
 use super::error::StoreError;
 use super::index::Index;
 use super::journal::Journal;
-use super::medium::Medium;
+use super::medium::{Medium, is_media_error};
 use super::page::{Page, PageRef};
 use super::root::{MapSize, Totals};
 use super::space::Space;
@@ -174,12 +174,4 @@ pub(crate) fn read_page(
         Err(error) if is_media_error(&error) => Ok(Found::Damaged),
         Err(error) => Err(StoreError::io("reading a page of the map")(error)),
     }
-}
-
-/// Whether the device says that it lost what was written, rather than that it can not be reached.
-pub(crate) fn is_media_error(error: &std::io::Error) -> bool {
-    const EIO: i32 = 5;
-    const ENODATA: i32 = 61;
-    const EBADMSG: i32 = 74;
-    matches!(error.raw_os_error(), Some(EIO | ENODATA | EBADMSG))
 }

@@ -25,7 +25,7 @@ use bytes::{Buf, BufMut};
 use super::block::{BLOCK_SIZE, Block, Run};
 use super::checksum::{Checksums, Kind};
 use super::error::StoreError;
-use super::medium::Medium;
+use super::medium::{Medium, read_tolerant};
 use super::space::FreeBlocks;
 
 /// Where a chunk is, and how to tell that it is that chunk.
@@ -193,9 +193,7 @@ pub(crate) fn read_chunks(
             return Ok(None);
         }
         let mut blocks = vec![Block::ZERO; to_usize(run.count)];
-        medium
-            .read_stable(run.first, &mut blocks)
-            .map_err(StoreError::io("reading the free map"))?;
+        read_tolerant(medium, run.first, &mut blocks)?;
         let bytes: &[u8] = bytemuck::cast_slice(&blocks);
         if checksums.metadata(Kind::Space, run.first, bytes) != next.checksum {
             return Ok(None);

@@ -31,7 +31,7 @@ use super::block::{BLOCK_SIZE, Block};
 use super::checksum::{Checksums, Kind};
 use super::error::StoreError;
 use super::layout::{FORMAT, IDENTITY_BLOCKS, IDENTITY_PLACES};
-use super::medium::Medium;
+use super::medium::{Medium, read_tolerant};
 use crate::domain::{Birth, Incarnation, Rank, StoreId};
 use std::io::IoSlice;
 
@@ -73,9 +73,7 @@ impl Identity {
         let mut copies = Vec::new();
         for (copy, place) in IDENTITY_PLACES.into_iter().enumerate() {
             let mut blocks = [Block::ZERO; IDENTITY_BLOCKS];
-            medium
-                .read_stable(place, &mut blocks)
-                .map_err(StoreError::io("reading the identity"))?;
+            read_tolerant(medium, place, &mut blocks)?;
             copies.push((copy, Self::decode(place, bytemuck::cast_slice(&blocks))?));
         }
         let newest = copies
@@ -84,6 +82,18 @@ impl Identity {
             .max_by_key(|(_, identity)| identity.revision);
         let (copy, identity) = newest.ok_or(StoreError::IdentityDamaged)?;
         Ok((identity, 1 - copy))
+    }
+
+    /// How many of the copies are not whole.
+    pub(crate) fn damaged_copies(medium: &dyn Medium) -> Result<u64, StoreError> {
+        let mut damaged = 0;
+        for place in IDENTITY_PLACES {
+            let mut blocks = [Block::ZERO; IDENTITY_BLOCKS];
+            read_tolerant(medium, place, &mut blocks)?;
+            let whole = Self::decode(place, bytemuck::cast_slice(&blocks))?;
+            damaged += u64::from(whole.is_none());
+        }
+        Ok(damaged)
     }
 
     /// Writes both copies, `first` before the other; durable on return.
@@ -119,7 +129,11 @@ impl Identity {
             met[place / 8] |= 1 << (place % 8);
         }
         bytes.put_slice(&met);
-        assert_eq!(bytes.len(), FENCES, "the fields are as long as the table says");
+        assert_eq!(
+            bytes.len(),
+            FENCES,
+            "the fields are as long as the table says"
+        );
         bytes.resize(BIRTH_STORES, 0);
         for id in stores {
             bytes.put_slice(&id.map_or([0; STORE_ID_BYTES], |id| id.0));

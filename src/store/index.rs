@@ -128,7 +128,9 @@ impl Index {
         entry: Entry,
     ) -> Result<bool, Missing> {
         let known = self.lookup(pages, (address, address), 1)?;
-        let same = known.first().is_some_and(|span| span.value.entry == Some(entry));
+        let same = known
+            .first()
+            .is_some_and(|span| span.value.entry == Some(entry));
         if same {
             self.damaged.insert(address);
         }
@@ -168,9 +170,7 @@ impl Index {
     }
 }
 
-fn copied<'a>(
-    spans: impl Iterator<Item = Span<&'a Entry>>,
-) -> impl Iterator<Item = Span<Entry>> {
+fn copied<'a>(spans: impl Iterator<Item = Span<&'a Entry>>) -> impl Iterator<Item = Span<Entry>> {
     spans.map(|span| Span {
         first: span.first,
         last: span.last,

@@ -74,7 +74,10 @@ impl Journal {
         assert!(head <= self.next, "batches behind the root's are kept");
         self.runs = runs;
         self.head = head;
-        assert!(self.filled() <= self.blocks(), "the queue only loses its head");
+        assert!(
+            self.filled() <= self.blocks(),
+            "the queue only loses its head"
+        );
     }
 }
 
@@ -101,7 +104,9 @@ mod tests {
     use super::*;
 
     fn runs(of: &[(u64, u64)]) -> Vec<Run> {
-        of.iter().map(|&(first, count)| Run::new(first, count)).collect()
+        of.iter()
+            .map(|&(first, count)| Run::new(first, count))
+            .collect()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 
 use super::block::{Block, Run};
+use super::error::StoreError;
 
 /// A growing array of blocks that loses what was not synced when the power fails.
 ///
@@ -37,4 +38,32 @@ pub(crate) trait Medium: Send + Sync {
 
     /// How many blocks the file is long.
     fn length(&self) -> io::Result<u64>;
+}
+
+/// As [`Medium::read_stable`], with zeroes where the device says that it lost what was there; no
+/// checksum lets them pass.
+pub(crate) fn read_tolerant(
+    medium: &dyn Medium,
+    first: u64,
+    into: &mut [Block],
+) -> Result<(), StoreError> {
+    match medium.read_stable(first, into) {
+        Err(error) if is_media_error(&error) => {}
+        outcome => return outcome.map_err(StoreError::io("reading what was stored")),
+    }
+    for (block, into) in (first..).zip(into.chunks_mut(1)) {
+        match medium.read_stable(block, into) {
+            Err(error) if is_media_error(&error) => into[0] = Block::ZERO,
+            outcome => outcome.map_err(StoreError::io("reading what was stored"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether the device says that it lost what was written, rather than that it can not be reached.
+pub(crate) fn is_media_error(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    const ENODATA: i32 = 61;
+    const EBADMSG: i32 = 74;
+    matches!(error.raw_os_error(), Some(EIO | ENODATA | EBADMSG))
 }

@@ -1,6 +1,7 @@
 //! The crash-safe sectors of one process: under construction.
 
 mod assembly;
+mod audit;
 mod batch;
 mod block;
 mod block_set;
@@ -18,6 +19,7 @@ mod identity;
 mod index;
 mod journal;
 mod layout;
+mod load;
 mod manager;
 mod medium;
 mod memory;
@@ -35,3 +37,6 @@ pub use error::StoreError;
 pub use identity::ClusterId;
 pub use manager::{Completion, Completions, SectorsManager, StoreRequest};
 pub use memory::MemorySectors;
+
+#[cfg(test)]
+mod crash;

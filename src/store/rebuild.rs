@@ -148,7 +148,9 @@ impl<'a> Rebuild<'a> {
                 }
                 continue;
             }
-            if !gathered.is_empty() && gathered.len() < SPARSE && self.absorb(&child, &mut gathered)?
+            if !gathered.is_empty()
+                && gathered.len() < SPARSE
+                && self.absorb(&child, &mut gathered)?
             {
                 continue;
             }
@@ -263,8 +265,8 @@ impl<'a> PageWriter<'a> {
         let block = self.next_block()?;
         let first = draft.first;
         let (page, bytes) = draft.seal(self.engine.checksums, block);
-        let follows = u64::try_from(self.waiting.len())
-            .is_ok_and(|waiting| self.first + waiting == block);
+        let follows =
+            u64::try_from(self.waiting.len()).is_ok_and(|waiting| self.first + waiting == block);
         if !follows || self.waiting.len() >= WRITTEN_AT_ONCE {
             self.flush()?;
             self.first = block;

@@ -19,14 +19,14 @@ use super::batch::{self, Batch, BatchKind, RecordContent};
 use super::block::{Block, Run, total};
 use super::cache::PageCache;
 use super::checksum::Checksums;
-use super::engine::{Engine, State, is_media_error};
+use super::engine::{Engine, State};
 use super::entry::{Entry, bounds};
 use super::error::StoreError;
 use super::free_map::{FreeMap, read_chunks};
 use super::identity::Identity;
 use super::index::Index;
 use super::journal::Journal;
-use super::medium::Medium;
+use super::medium::{Medium, read_tolerant};
 use super::root::{Root, Totals};
 use super::space::{FreeBlocks, Space};
 use super::spans::SpanMap;
@@ -260,7 +260,10 @@ fn find_batches(
     journal: &[Run],
 ) -> Result<Found, StoreError> {
     let blocks = read_runs(medium, journal)?;
-    let places: Vec<u64> = journal.iter().flat_map(|run| run.first..run.end()).collect();
+    let places: Vec<u64> = journal
+        .iter()
+        .flat_map(|run| run.first..run.end())
+        .collect();
     let mut found = Found {
         batches: BTreeMap::new(),
         stable: root.covered.max(identity.believed),
@@ -298,8 +301,8 @@ impl Found {
         }
         self.seen_sequence = self.seen_sequence.max(header.sequence);
         self.root_sequence = self.root_sequence.max(header.root_sequence);
-        let dropped = header.incarnation < identity.incarnation
-            && header.sequence > identity.believed;
+        let dropped =
+            header.incarnation < identity.incarnation && header.sequence > identity.believed;
         if dropped {
             return Ok(());
         }
@@ -366,23 +369,4 @@ fn read_runs(medium: &dyn Medium, runs: &[Run]) -> Result<Vec<Block>, StoreError
         }
     }
     Ok(blocks)
-}
-
-/// As [`Medium::read_stable`], with zeroes where the device says that it lost what was there.
-pub(crate) fn read_tolerant(
-    medium: &dyn Medium,
-    first: u64,
-    into: &mut [Block],
-) -> Result<(), StoreError> {
-    match medium.read_stable(first, into) {
-        Err(error) if is_media_error(&error) => {}
-        outcome => return outcome.map_err(StoreError::io("reading what was stored")),
-    }
-    for (block, into) in (first..).zip(into.chunks_mut(1)) {
-        match medium.read_stable(block, into) {
-            Err(error) if is_media_error(&error) => into[0] = Block::ZERO,
-            outcome => outcome.map_err(StoreError::io("reading what was stored"))?,
-        }
-    }
-    Ok(())
 }

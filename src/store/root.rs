@@ -29,7 +29,7 @@ use super::checksum::{Checksums, Kind};
 use super::error::StoreError;
 use super::free_map::ChunkRef;
 use super::layout::root_places;
-use super::medium::Medium;
+use super::medium::{Medium, read_tolerant};
 use super::page::PageRef;
 use crate::domain::{STAMP_BYTES, Stamp};
 
@@ -70,9 +70,7 @@ impl Root {
         let mut newest: Option<Self> = None;
         for place in [root_places(0), root_places(1)].concat() {
             let mut block = [Block::ZERO];
-            medium
-                .read_stable(place, &mut block)
-                .map_err(StoreError::io("reading a root"))?;
+            read_tolerant(medium, place, &mut block)?;
             if let Some(root) = Self::decode(checksums, place, &block[0])
                 && newest
                     .as_ref()

@@ -235,9 +235,7 @@ impl FreeBlocks {
 
     /// Frees blocks that are in use. False when one is not, or lies in the fixed area.
     pub(crate) fn free(&mut self, run: Run) -> bool {
-        let sound = run.end() <= self.end
-            && !self.free.touches(run)
-            && !self.released.touches(run);
+        let sound = run.end() <= self.end && !self.free.touches(run) && !self.released.touches(run);
         if sound {
             self.free.insert(run);
         }
