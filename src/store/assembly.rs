@@ -39,7 +39,7 @@ impl Assembly {
                 let run = free.expect("as many slots were taken as the plan needs");
                 let (taken, rest) = run.split_at(span.last - first + 1);
                 free = rest.or_else(|| slots.next());
-                let last = first + taken.count - 1;
+                let last = first + (taken.count - 1);
                 let part = Span {
                     first,
                     last,
@@ -79,11 +79,12 @@ impl Assembly {
     fn add_data(&mut self, checksums: Checksums, plan: &Plan, span: &Span<&Value>, slot: u64) {
         let stamp = span.value.stamp;
         let bytes = span.value.bytes(span.first, span.last).expect("it is data");
-        let sums: Vec<u64> = (span.first..)
+        let addresses = || span.first..=span.last;
+        let sums: Vec<u64> = addresses()
             .zip(bytes.chunks_exact(SECTOR_SIZE))
             .map(|(address, bytes)| checksums.data(SectorAddress::from_bits(address), stamp, bytes))
             .collect();
-        for ((address, slot), &checksum) in (span.first..).zip(slot..).zip(&sums) {
+        for ((address, slot), &checksum) in addresses().zip(slot..).zip(&sums) {
             self.entries.push(Span {
                 first: address,
                 last: address,

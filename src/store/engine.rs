@@ -74,6 +74,8 @@ pub struct Statistics {
     pub map_pages_cached: u64,
     /// Sectors that were found damaged and not healed since.
     pub damaged_sectors: u64,
+    /// Stores wait for space in the file system.
+    pub waits_for_space: bool,
 }
 
 impl Engine {
@@ -157,6 +159,7 @@ impl Engine {
             map_pages: state.map_size.leaves + state.map_size.inner,
             map_pages_cached: count(self.cache.len()),
             damaged_sectors: count(damaged),
+            waits_for_space: false,
         }
     }
 }

@@ -80,11 +80,11 @@ pub enum StoreError {
     SpaceDamaged,
     /// A batch that was acknowledged can not be read any more.
     #[error(
-        "the journal is damaged: batch {missing} was acknowledged, and can not be read any more; {REPLACE}"
+        "the journal is damaged: the batch after {after} was acknowledged, and can not be read any more; {REPLACE}"
     )]
     JournalDamaged {
-        /// The sequence of the first batch that is missing.
-        missing: u64,
+        /// The sequence of the last batch before the one that is missing.
+        after: u64,
     },
     /// What was read is whole and can not be true: a fault of this program.
     #[error("the store contradicts itself: {what}; {REPLACE}")]

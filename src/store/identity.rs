@@ -25,6 +25,9 @@
 //! | 4096 | 4064 | the stores that were met at birth, in rank order, 16 bytes each |
 //! | 8160 | 32 | 0 |
 
+use std::fmt;
+use std::io::IoSlice;
+
 use bytes::{Buf, BufMut};
 
 use super::block::{BLOCK_SIZE, Block};
@@ -33,11 +36,16 @@ use super::error::StoreError;
 use super::layout::{FORMAT, IDENTITY_BLOCKS, IDENTITY_PLACES};
 use super::medium::{Medium, read_tolerant};
 use crate::domain::{Birth, Incarnation, Rank, StoreId};
-use std::io::IoSlice;
 
 /// What tells one cluster from every other.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct ClusterId(pub [u8; 16]);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// The contents of the identity blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]

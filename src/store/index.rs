@@ -144,6 +144,11 @@ impl Index {
         Arc::clone(&self.frozen)
     }
 
+    /// Whether a checkpoint began and is not yet durable.
+    pub(crate) fn is_frozen(&self) -> bool {
+        !self.frozen.is_empty()
+    }
+
     /// The checkpoint is durable: the map of this root has what was frozen.
     pub(crate) fn thaw(&mut self, root: Option<PageRef>) {
         self.frozen = Arc::new(SpanMap::new());

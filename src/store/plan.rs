@@ -13,7 +13,7 @@ use super::page::PageRef;
 use super::root::Totals;
 use super::spans::{Span, SpanMap};
 use super::tree::{Missing, Pages};
-use crate::domain::{Content, Extent, SECTOR_SIZE, Stamp};
+use crate::domain::{Content, Extent, SECTOR_SIZE, SectorRange, Stamp};
 
 /// A request that is not completed, and how far it has got.
 pub(crate) struct Pending {
@@ -23,6 +23,23 @@ pub(crate) struct Pending {
     pub(crate) progress: Progress,
     /// Pages that were fetched for this request.
     pub(crate) pinned: Vec<(PageRef, Found)>,
+}
+
+impl Pending {
+    /// The ranges that are not yet planned.
+    pub(crate) fn ranges_left(&self) -> impl Iterator<Item = SectorRange> {
+        let Progress { extent, sector } = self.progress;
+        let extents = self.request.extents[extent..].iter().enumerate();
+        extents.filter_map(move |(place, extent)| {
+            let skipped = if place == 0 { sector } else { 0 };
+            let left = extent
+                .range
+                .count()
+                .checked_sub(skipped)
+                .filter(|left| *left > 0)?;
+            Some(extent.range.part(skipped, left))
+        })
+    }
 }
 
 /// The first extent that is not yet planned, and the first sector in it.
@@ -175,31 +192,56 @@ impl Plan {
         extent: &Extent,
         sector: &mut u32,
     ) -> Result<Step, Missing> {
+        let mut newer = Newer::default();
+        let outcome = self.compare(index, pages, extent, sector, &mut newer);
+        let touched = !newer.ranges.is_empty();
+        for (first, last) in newer.ranges {
+            self.propose(extent, first, last);
+        }
+        outcome.map(|()| match newer.stopped {
+            None => Step::Done { touched },
+            Some(stop) => stop,
+        })
+    }
+
+    /// Finds the extent's sectors that are newer than what is stable, from `sector` on, as far as
+    /// there is room.
+    fn compare(
+        &mut self,
+        index: &Index,
+        pages: &impl Pages,
+        extent: &Extent,
+        sector: &mut u32,
+        newer: &mut Newer,
+    ) -> Result<(), Missing> {
         let (base, last) = bounds(extent.range);
-        let mut touched = false;
         while *sector < extent.range.count() {
             let first = base + u64::from(*sector);
             for known in index.lookup(pages, (first, last), LOOKUP_SPANS)? {
-                match self.add_known(extent, &known) {
-                    Step::Done { touched: now } => touched |= now,
-                    Step::Full => return Ok(Step::Full),
-                    Step::Refused => return Ok(Step::Refused),
+                newer.stopped = self.add_known(extent, &known, newer);
+                if newer.stopped.is_some() {
+                    return Ok(());
                 }
                 *sector = u32::try_from(known.last - base + 1).expect("within the extent");
             }
         }
-        Ok(Step::Done { touched })
+        Ok(())
     }
 
     /// Plans those sectors of the extent of which the same is known.
-    fn add_known(&mut self, extent: &Extent, known: &Span<Known>) -> Step {
+    fn add_known(
+        &mut self,
+        extent: &Extent,
+        known: &Span<Known>,
+        newer: &mut Newer,
+    ) -> Option<Step> {
         let stable = known.value.entry.map_or(Stamp::ZERO, |entry| entry.bound());
         if known.value.damaged && extent.stamp < stable {
-            return Step::Refused;
+            return Some(Step::Refused);
         }
         let heals = known.value.damaged && extent.stamp == stable;
         if extent.stamp <= stable && !heals {
-            return Step::Done { touched: false };
+            return None;
         }
         let count = known.count();
         let is_data = matches!(extent.content, Content::Data(_));
@@ -222,7 +264,7 @@ impl Plan {
             && replaced <= self.room.replaced
             && cost <= self.room.journal_bytes;
         if !fits {
-            return self.add_front(extent, known);
+            return Some(self.add_front(extent, known, newer));
         }
         self.room.data -= data;
         self.room.replaced -= replaced;
@@ -230,13 +272,13 @@ impl Plan {
         if let Some(before) = before {
             self.before.set(known.first, known.last, before);
         }
-        self.propose(extent, known.first, known.last);
-        Step::Done { touched: true }
+        newer.push(known.first, known.last);
+        None
     }
 
     /// Plans as much of a long gap as there is room for; what is left comes with the next batch,
     /// for which the sectors planned here are no longer newer.
-    fn add_front(&mut self, extent: &Extent, known: &Span<Known>) -> Step {
+    fn add_front(&mut self, extent: &Extent, known: &Span<Known>, newer: &mut Newer) -> Step {
         let most = self.room.data.min(self.room.journal_bytes / DATA_COST);
         let splits = matches!(extent.content, Content::Data(_)) && known.count() > most && most > 0;
         if splits {
@@ -244,7 +286,8 @@ impl Plan {
                 last: known.first + most - 1,
                 ..*known
             };
-            self.add_known(extent, &front);
+            let stopped = self.add_known(extent, &front, newer);
+            assert!(stopped.is_none(), "there is room for the front");
         }
         Step::Full
     }
@@ -274,6 +317,24 @@ impl Plan {
         }
         if let Some(from) = next.filter(|from| *from <= last) {
             self.values.set(from, last, value);
+        }
+    }
+}
+
+/// The sectors of an extent that are newer than what is stable: neighbours are one range, however
+/// many entries they had before, so that an extent stays one record.
+#[derive(Default)]
+struct Newer {
+    ranges: Vec<(u64, u64)>,
+    /// Why the rest was not looked at.
+    stopped: Option<Step>,
+}
+
+impl Newer {
+    fn push(&mut self, first: u64, last: u64) {
+        match self.ranges.last_mut() {
+            Some((_, end)) if *end + 1 == first => *end = last,
+            _ => self.ranges.push((first, last)),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Image {
 
     fn missing(&self) -> StoreError {
         StoreError::JournalDamaged {
-            missing: self.last_sequence + 1,
+            after: self.last_sequence,
         }
     }
 
@@ -132,7 +132,7 @@ impl Image {
                 let what = format!("batch {sequence} writes to blocks in use: {slots:?}");
                 return Err(StoreError::inconsistent(what));
             }
-            for ((address, slot), &checksum) in (first..).zip(*slot..).zip(checksums) {
+            for ((address, slot), &checksum) in (first..=last).zip(*slot..).zip(checksums) {
                 let entry = Entry::Data {
                     stamp,
                     slot,

@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::medium::{Contents, CrashMedium, Operation};
 use super::model::{Model, extent, range, stamp};
-use crate::domain::{Extent, Rank, Runs, SectorRange, StoreId, Vote};
+use crate::domain::{Extent, Held, Rank, Runs, SectorRange, StoreId, Vote};
 use crate::store::commit::Blocked;
 use crate::store::engine::Engine;
 use crate::store::error::StoreError;
@@ -48,7 +48,7 @@ pub(crate) struct Shape {
     pub(crate) trimmed: u64,
     /// Sectors of a write, at most.
     pub(crate) write: u32,
-    /// Requests that are queued at once, at most.
+    /// Requests that are queued at once, at most; with 0 nothing is committed during checkpoints.
     pub(crate) depth: u64,
 }
 
@@ -106,7 +106,7 @@ impl History {
         match choice {
             0 => self.checkpoint(),
             1 => self.engine.mark_idle().unwrap(),
-            2 | 3 => self.observe(),
+            2 | 3 => observe(&self.medium, &self.engine, &self.inner),
             _ => {
                 self.client().submit();
                 self.commit();
@@ -124,6 +124,9 @@ impl History {
     /// A checkpoint, with batches committed between its writes.
     pub(crate) fn checkpoint(&self) {
         let moment = self.engine.freeze();
+        if self.client().shape.depth == 0 {
+            return self.engine.checkpoint(&moment, &|_| false).unwrap();
+        }
         let (medium, engine) = (self.medium.clone(), self.engine.clone());
         let inner = self.inner.clone();
         self.medium.at_writes(Some(Box::new(move || {
@@ -144,29 +147,6 @@ impl History {
         outcome.unwrap();
     }
 
-    /// Loads something: what was seen once must not be gone after a crash.
-    pub(crate) fn observe(&self) {
-        let wanted = self.client().any_range();
-        let held = self.load(wanted);
-        let operations = self.medium.operations();
-        let mut client = self.client();
-        for (offset, count, vote) in held.votes.spans() {
-            if let Vote::Stamp(seen) = vote {
-                client
-                    .model
-                    .promise(operations, wanted.part(offset, count), seen);
-            }
-        }
-    }
-
-    pub(crate) fn load(&self, wanted: SectorRange) -> crate::domain::Held {
-        let everything = Runs::uniform(wanted.count(), Vote::Lost);
-        self.engine
-            .load(wanted, Some(&everything), Patience::Waits)
-            .unwrap()
-            .unwrap()
-    }
-
     /// Checks every sector against the model.
     pub(crate) fn check(&self, may_be_lost: impl Fn(u64) -> bool) -> Result<(), String> {
         let (model, shape) = {
@@ -177,7 +157,7 @@ impl History {
         while first < shape.trimmed {
             let count = u32::try_from((shape.trimmed - first).min(256)).unwrap();
             let wanted = range(first, count);
-            let held = self.load(wanted);
+            let held = load(&self.engine, wanted);
             model.check(wanted, &held, &may_be_lost)?;
             first += u64::from(held.votes.count());
         }
@@ -254,6 +234,29 @@ impl Client {
     }
 }
 
+/// Loads something: what was seen once must not be gone after a crash.
+fn observe(medium: &CrashMedium, engine: &Engine, inner: &Mutex<Client>) {
+    let mut client = inner.lock().expect("no panic leaves it poisoned");
+    let wanted = client.any_range();
+    let held = load(engine, wanted);
+    for (offset, count, vote) in held.votes.spans() {
+        if let Vote::Stamp(seen) = vote {
+            let seen_at = medium.operations();
+            client
+                .model
+                .promise(seen_at, wanted.part(offset, count), seen);
+        }
+    }
+}
+
+pub(crate) fn load(engine: &Engine, wanted: SectorRange) -> Held {
+    let everything = Runs::uniform(wanted.count(), Vote::Lost);
+    engine
+        .load(wanted, Some(&everything), Patience::Waits)
+        .unwrap()
+        .unwrap()
+}
+
 /// Commits rounds until the queue is empty or nothing goes on.
 pub(crate) fn commit(
     medium: &CrashMedium,
@@ -272,7 +275,10 @@ pub(crate) fn commit(
             prepared.batch.is_some() || !prepared.done.is_empty() || !prepared.missing.is_empty();
         let mut done = prepared.done;
         if let Some(batch) = prepared.batch {
+            // Whoever reads now sees nothing that is not stable.
+            observe(medium, engine, inner);
             engine.write(&batch).unwrap();
+            observe(medium, engine, inner);
             done.extend(engine.publish(batch));
         }
         for (mut pending, missing) in prepared.missing {

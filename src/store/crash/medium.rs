@@ -38,6 +38,16 @@ pub(crate) enum Survival {
     AllButOne,
     /// One alone.
     OnlyOne,
+    /// Each with an even chance, and what does not survive may be neither old nor new.
+    Garbage,
+}
+
+/// What became of a piece that was not synced.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Fate {
+    Old,
+    New,
+    Garbage,
 }
 
 type Hook = Box<dyn FnMut() + Send>;
@@ -114,31 +124,41 @@ impl Contents {
             .sum();
         let chosen = random.next_u64() as usize % pieces.max(1);
         let mut number = 0;
-        let mut survives = || {
+        let mut fate = || {
             number += 1;
-            match survival {
+            let survives = match survival {
                 Survival::None => false,
                 Survival::All => true,
                 Survival::Some(chance) => (random.next_u32() & 0xff) < u32::from(chance),
                 Survival::AllButOne => number - 1 != chosen,
                 Survival::OnlyOne => number - 1 == chosen,
-            }
+                Survival::Garbage => match random.next_u32() % 4 {
+                    0 => return Fate::Garbage,
+                    other => other == 1,
+                },
+            };
+            if survives { Fate::New } else { Fate::Old }
         };
         for operation in operations {
             let Operation::Write { first, blocks } = operation else {
-                if survives() {
+                if fate() == Fate::New {
                     self.apply(operation);
                 }
                 continue;
             };
             for (place, block) in (*first..).zip(blocks) {
                 for piece in (0..BLOCK_SIZE).step_by(PIECE) {
-                    if survives() && (place as usize) < self.blocks.len() {
-                        let old = self
-                            .block_mut(place)
-                            .get_or_insert_with(|| Arc::new(Block::ZERO));
-                        let new = &block.0[piece..piece + PIECE];
-                        Arc::make_mut(old).0[piece..piece + PIECE].copy_from_slice(new);
+                    let fate = fate();
+                    if fate == Fate::Old || place as usize >= self.blocks.len() {
+                        continue;
+                    }
+                    let old = self
+                        .block_mut(place)
+                        .get_or_insert_with(|| Arc::new(Block::ZERO));
+                    let into = &mut Arc::make_mut(old).0[piece..piece + PIECE];
+                    match fate {
+                        Fate::New => into.copy_from_slice(&block.0[piece..piece + PIECE]),
+                        _ => into.fill(0xdb),
                     }
                 }
             }
@@ -150,6 +170,11 @@ impl Contents {
         let bit = random.next_u64() as usize % (BLOCK_SIZE * 8);
         let block = self.block_mut(block).as_mut().expect("it is backed");
         Arc::make_mut(block).0[bit / 8] ^= 1 << (bit % 8);
+    }
+
+    /// Takes a block from elsewhere.
+    pub(crate) fn copy_block(&mut self, from: &Self, block: u64) {
+        *self.block_mut(block) = from.blocks[block as usize].clone();
     }
 
     /// Overwrites a whole block.

@@ -57,7 +57,8 @@ fn live(contents: Contents, model: Model, seed: u64, shape: Shape, steps: usize)
 }
 
 fn survival(random: &mut ChaCha8Rng) -> Survival {
-    match random.next_u32() % 8 {
+    match random.next_u32() % 9 {
+        8 => Survival::Garbage,
         0 => Survival::None,
         1 => Survival::All,
         2 => Survival::AllButOne,
