@@ -214,10 +214,13 @@ impl Image {
     /// Takes the newer values. False when a damaged sector may hold a newer one than it was given:
     /// then it is not known to be stored.
     fn apply(&mut self, request: &StoreRequest) -> bool {
-        request
+        // Every extent is applied, whatever became of the ones before it.
+        let refused = request
             .extents
             .iter()
-            .fold(true, |stored, extent| self.apply_extent(extent) && stored)
+            .filter(|extent| !self.apply_extent(extent))
+            .count();
+        refused == 0
     }
 
     fn apply_extent(&mut self, extent: &Extent) -> bool {

@@ -1,0 +1,12 @@
+//! Crash tests: the engine on a medium that loses what was not synced, cut at every step.
+//!
+//! A history is run once and its writes and syncs are recorded. Then for each cut the medium is
+//! made anew as a crash might leave it: everything up to the last sync, and any subset of the
+//! 512-byte pieces written since. The store is recovered from it and held against a model of what
+//! was submitted, acknowledged and seen.
+
+mod history;
+mod medium;
+mod model;
+mod rot;
+mod states;

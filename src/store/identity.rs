@@ -1,0 +1,209 @@
+//! Who the store is, and what must be known before anything else.
+//!
+//! It is kept twice. An update writes one copy, syncs, writes the other and syncs; only then is it
+//! acknowledged. So a crash leaves one whole copy, and a copy that rots takes nothing with it that
+//! was acknowledged. The copy that is not the newest is written first.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | `atddstor` |
+//! | 8 | 4 | format |
+//! | 12 | 8 | checksum of both blocks without these 20 bytes, bound to the first block |
+//! | 20 | 16 | store |
+//! | 36 | 16 | cluster |
+//! | 52 | 1 | rank |
+//! | 53 | 8 | revision: the copy with the higher one is the newer |
+//! | 61 | 4 | incarnation |
+//! | 65 | 8 | *believed*: the last batch of earlier incarnations that counts |
+//! | 73 | 8 | the sequence of this incarnation's first batch; those between never count |
+//! | 81 | 8 | sequence of the root when this incarnation began |
+//! | 89 | 1 | 1 if the cluster is born |
+//! | 90 | 1 | processes in the birth |
+//! | 91 | 32 | a bit for each of them, the lowest first: its store was met |
+//! | 123 | 2 | fences, always 0 in this version |
+//! | 125 | 3971 | room for fences (volume, generation, mode, owner, tag), 0 |
+//! | 4096 | 4064 | the stores that were met at birth, in rank order, 16 bytes each |
+//! | 8160 | 32 | 0 |
+
+use std::fmt;
+use std::io::IoSlice;
+
+use bytes::{Buf, BufMut};
+
+use super::block::{BLOCK_SIZE, Block};
+use super::checksum::{Checksums, Kind};
+use super::error::StoreError;
+use super::layout::{FORMAT, IDENTITY_BLOCKS, IDENTITY_PLACES};
+use super::medium::{Medium, read_tolerant};
+use crate::domain::{Birth, Incarnation, Rank, StoreId};
+
+/// What tells one cluster from every other.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ClusterId(pub [u8; 16]);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The contents of the identity blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) store: StoreId,
+    pub(crate) cluster: ClusterId,
+    pub(crate) rank: Rank,
+    pub(crate) revision: u64,
+    pub(crate) incarnation: Incarnation,
+    /// The last batch of all earlier incarnations that counts.
+    pub(crate) believed: u64,
+    /// This incarnation's batches begin here.
+    pub(crate) first_sequence: u64,
+    /// No older root may be used.
+    pub(crate) root_sequence: u64,
+    pub(crate) birth: Option<Birth>,
+}
+
+const MAGIC: &[u8; 8] = b"atddstor";
+const FORMAT_AT: usize = MAGIC.len();
+const CHECKSUM: usize = FORMAT_AT + 4;
+const CONTENT: usize = CHECKSUM + 8;
+const STORE_ID_BYTES: usize = 16;
+const FENCES: usize = 123;
+const BIRTH_STORES: usize = BLOCK_SIZE;
+const _: () = assert!(BIRTH_STORES + Rank::MAX as usize * STORE_ID_BYTES <= 2 * BLOCK_SIZE);
+const IDENTITY_BYTES: usize = IDENTITY_BLOCKS * BLOCK_SIZE;
+
+impl Identity {
+    /// The newer one of the copies that are whole, and which copy must be written first at the
+    /// next update.
+    pub(crate) fn read(medium: &dyn Medium) -> Result<(Self, usize), StoreError> {
+        let mut copies = Vec::new();
+        for (copy, place) in IDENTITY_PLACES.into_iter().enumerate() {
+            let mut blocks = [Block::ZERO; IDENTITY_BLOCKS];
+            read_tolerant(medium, place, &mut blocks)?;
+            copies.push((copy, Self::decode(place, bytemuck::cast_slice(&blocks))?));
+        }
+        let newest = copies
+            .into_iter()
+            .filter_map(|(copy, identity)| Some((copy, identity?)))
+            .max_by_key(|(_, identity)| identity.revision);
+        let (copy, identity) = newest.ok_or(StoreError::IdentityDamaged)?;
+        Ok((identity, 1 - copy))
+    }
+
+    /// How many of the copies are not whole.
+    pub(crate) fn damaged_copies(medium: &dyn Medium) -> Result<u64, StoreError> {
+        let mut damaged = 0;
+        for place in IDENTITY_PLACES {
+            let mut blocks = [Block::ZERO; IDENTITY_BLOCKS];
+            read_tolerant(medium, place, &mut blocks)?;
+            let whole = Self::decode(place, bytemuck::cast_slice(&blocks))?;
+            damaged += u64::from(whole.is_none());
+        }
+        Ok(damaged)
+    }
+
+    /// Writes both copies, `first` before the other; durable on return.
+    pub(crate) fn write(&self, medium: &dyn Medium, first: usize) -> Result<(), StoreError> {
+        for place in [IDENTITY_PLACES[first], IDENTITY_PLACES[1 - first]] {
+            let bytes = self.encode(place);
+            medium
+                .write(place, &[IoSlice::new(&bytes)])
+                .and_then(|()| medium.sync())
+                .map_err(StoreError::io("writing the identity"))?;
+        }
+        Ok(())
+    }
+
+    fn encode(&self, place: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
+        bytes.put_slice(MAGIC);
+        bytes.put_u32(FORMAT);
+        bytes.put_u64(0);
+        bytes.put_slice(&self.store.0);
+        bytes.put_slice(&self.cluster.0);
+        bytes.put_u8(self.rank.number());
+        bytes.put_u64(self.revision);
+        bytes.put_u32(self.incarnation.0);
+        bytes.put_u64(self.believed);
+        bytes.put_u64(self.first_sequence);
+        bytes.put_u64(self.root_sequence);
+        bytes.put_u8(u8::from(self.birth.is_some()));
+        let stores = self.birth.as_ref().map_or(&[][..], |birth| &birth.stores);
+        bytes.put_u8(u8::try_from(stores.len()).expect("no more than there are ranks"));
+        let mut met = [0_u8; 32];
+        for (place, _) in stores.iter().enumerate().filter(|(_, id)| id.is_some()) {
+            met[place / 8] |= 1 << (place % 8);
+        }
+        bytes.put_slice(&met);
+        assert_eq!(
+            bytes.len(),
+            FENCES,
+            "the fields are as long as the table says"
+        );
+        bytes.resize(BIRTH_STORES, 0);
+        for id in stores {
+            bytes.put_slice(&id.map_or([0; STORE_ID_BYTES], |id| id.0));
+        }
+        bytes.resize(IDENTITY_BYTES, 0);
+        let checksum =
+            Checksums::of_store(self.store).metadata(Kind::Identity, place, &bytes[CONTENT..]);
+        bytes[CHECKSUM..CONTENT].copy_from_slice(&checksum.to_be_bytes());
+        bytes
+    }
+
+    /// The identity in these bytes; `None` when they are damaged.
+    fn decode(place: u64, bytes: &[u8]) -> Result<Option<Self>, StoreError> {
+        let mut rest = bytes;
+        let mut magic = [0; MAGIC.len()];
+        rest.copy_to_slice(&mut magic);
+        let format = rest.get_u32();
+        let checksum = rest.get_u64();
+        let mut store = StoreId([0; STORE_ID_BYTES]);
+        rest.copy_to_slice(&mut store.0);
+        if magic != *MAGIC {
+            return Ok(None);
+        }
+        if format != FORMAT {
+            return Err(StoreError::UnknownFormat {
+                found: format,
+                known: FORMAT,
+            });
+        }
+        let computed =
+            Checksums::of_store(store).metadata(Kind::Identity, place, &bytes[CONTENT..]);
+        if computed != checksum {
+            return Ok(None);
+        }
+        let mut cluster = ClusterId([0; 16]);
+        rest.copy_to_slice(&mut cluster.0);
+        let Some(rank) = Rank::new(rest.get_u8()) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            store,
+            cluster,
+            rank,
+            revision: rest.get_u64(),
+            incarnation: Incarnation(rest.get_u32()),
+            believed: rest.get_u64(),
+            first_sequence: rest.get_u64(),
+            root_sequence: rest.get_u64(),
+            birth: decode_birth(rest, &bytes[BIRTH_STORES..]),
+        }))
+    }
+}
+
+fn decode_birth(mut fields: &[u8], mut ids: &[u8]) -> Option<Birth> {
+    let born = fields.get_u8() == 1;
+    let count = usize::from(fields.get_u8());
+    let met = &fields[..32];
+    let stores = (0..count).map(|place| {
+        let mut id = [0; STORE_ID_BYTES];
+        ids.copy_to_slice(&mut id);
+        (met[place / 8] & (1 << (place % 8)) != 0).then_some(StoreId(id))
+    });
+    let stores = stores.collect();
+    born.then_some(Birth { stores })
+}

@@ -1,0 +1,244 @@
+//! The allocator: which blocks of the file are free.
+//!
+//! It lives in memory; what the root names is a copy of it as of a moment between two batches, and
+//! every batch says what it takes and frees, so replaying the batches gives the rest.
+//!
+//! A block is in one of these states:
+//! - *in use*, by a sector, a page, the journal, the free map or the fixed area;
+//! - *free*: it may be written, and its space is there;
+//! - *released*: in use by nothing, and its space may not be there: it was given back to the file
+//!   system, or the file has never reached it. It becomes free by growth;
+//! - *growing*: taken out of the released ones until the file system has answered.
+
+use super::block::{Run, push_run, total};
+use super::block_set::BlockSet;
+
+/// The most runs that one checkpoint gives back.
+const RELEASED_RUNS_MAX: usize = 4096;
+
+/// The free blocks, and during a checkpoint also those of the moment that it stands for.
+pub(crate) struct Space {
+    now: FreeBlocks,
+    /// The blocks as the next root will name them.
+    frozen: Option<FreeBlocks>,
+    /// Released blocks that are being backed, and free ones whose space is being given back.
+    changing: Vec<Run>,
+    /// Where the search for the next blocks begins: it sweeps over the file, so that what is
+    /// written together lies together, as far as that is free.
+    rover: u64,
+}
+
+/// Free and released blocks of one moment.
+#[derive(Clone, Default)]
+pub(crate) struct FreeBlocks {
+    pub(crate) free: BlockSet,
+    pub(crate) released: BlockSet,
+    /// Blocks from here on were never used.
+    pub(crate) end: u64,
+}
+
+impl Space {
+    pub(crate) fn new(now: FreeBlocks) -> Self {
+        Self {
+            now,
+            frozen: None,
+            changing: Vec::new(),
+            rover: 0,
+        }
+    }
+
+    /// Blocks that can be taken.
+    pub(crate) const fn free(&self) -> u64 {
+        self.now.free.len()
+    }
+
+    /// Blocks that hold something.
+    pub(crate) fn used(&self) -> u64 {
+        self.backed() - self.now.free.len()
+    }
+
+    /// Blocks that take space, used or not.
+    pub(crate) fn backed(&self) -> u64 {
+        self.now.end - self.now.released.len() - total(&self.changing)
+    }
+
+    /// Takes `wanted` free blocks, or as many as there are, in as few runs as the sweep meets.
+    pub(crate) fn take(&mut self, wanted: u64) -> Vec<Run> {
+        self.take_from(wanted, false)
+    }
+
+    /// As [`Self::take`] for what the next root names: only blocks that were free at its moment,
+    /// since replaying a later batch that freed one of them would free it once more.
+    pub(crate) fn take_for_root(&mut self, wanted: u64) -> Vec<Run> {
+        let runs = self.take_from(wanted, true);
+        let frozen = self.frozen.as_mut().expect("a checkpoint is under way");
+        for run in &runs {
+            frozen.free.remove(*run);
+        }
+        runs
+    }
+
+    fn take_from(&mut self, wanted: u64, for_root: bool) -> Vec<Run> {
+        let frozen = self.frozen.as_ref().filter(|_| for_root);
+        let frozen = frozen.map(|blocks| &blocks.free);
+        let mut taken = Vec::new();
+        let mut left = wanted;
+        let mut wrapped = false;
+        while left > 0 {
+            match self.now.free.find(self.rover, left, frozen) {
+                Some(run) => {
+                    self.now.free.remove(run);
+                    push_run(&mut taken, run);
+                    left -= run.count;
+                    self.rover = run.end();
+                }
+                None if !wrapped => {
+                    wrapped = true;
+                    self.rover = 0;
+                }
+                None => break,
+            }
+        }
+        taken
+    }
+
+    /// Frees blocks that nothing refers to any more, on disk included.
+    pub(crate) fn give(&mut self, run: Run) {
+        self.now.free.insert(run);
+    }
+
+    /// Takes back what [`Self::take_for_root`] gave and the root does not name.
+    pub(crate) fn give_unused(&mut self, run: Run) {
+        self.now.free.insert(run);
+        let frozen = self.frozen.as_mut().expect("a checkpoint is under way");
+        frozen.free.insert(run);
+    }
+
+    /// Begins to make more blocks free: each run is to be backed and then told to
+    /// [`Self::end_growth`].
+    pub(crate) fn begin_growth(&mut self, wanted: u64) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut left = wanted;
+        while left > 0 {
+            let run = match self.now.released.find(0, left, None) {
+                Some(run) => {
+                    self.now.released.remove(run);
+                    run
+                }
+                None => {
+                    let run = Run::new(self.now.end, left);
+                    self.now.end = run.end();
+                    run
+                }
+            };
+            self.changing.push(run);
+            left -= run.count;
+            runs.push(run);
+        }
+        runs
+    }
+
+    /// The file system backs the run, or refused to.
+    pub(crate) fn end_growth(&mut self, run: Run, backed: bool) {
+        self.changing.retain(|known| *known != run);
+        if !backed {
+            self.now.released.insert(run);
+            return;
+        }
+        self.now.free.insert(run);
+        if let Some(frozen) = &mut self.frozen {
+            let claimed = frozen.claim(run);
+            assert!(claimed, "what grows was released before");
+            frozen.free.insert(run);
+        }
+    }
+
+    /// Remembers this moment for the next root. No batch may be under way.
+    pub(crate) fn freeze(&mut self) {
+        let mut frozen = self.now.clone();
+        for run in &self.changing {
+            frozen.released.insert(*run);
+        }
+        self.frozen = Some(frozen);
+    }
+
+    /// The blocks as the next root names them.
+    pub(crate) fn frozen_mut(&mut self) -> &mut FreeBlocks {
+        self.frozen.as_mut().expect("a checkpoint is under way")
+    }
+
+    /// The root is durable, or given up.
+    pub(crate) fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    /// Picks free blocks beyond `slack` to give their space back: the next root names them as
+    /// released, and when it is durable the space may go and [`Self::end_release`] is told.
+    pub(crate) fn begin_release(&mut self, slack: u64) -> Vec<Run> {
+        let frozen = self.frozen.as_mut().expect("a checkpoint is under way");
+        let spare = self.now.free.len().min(frozen.free.len());
+        let mut surplus = spare.saturating_sub(slack);
+        let mut runs = Vec::new();
+        let mut from = 0;
+        while surplus > 0
+            && runs.len() < RELEASED_RUNS_MAX
+            && let Some(run) = self.now.free.find(from, surplus, Some(&frozen.free))
+        {
+            self.now.free.remove(run);
+            frozen.free.remove(run);
+            frozen.released.insert(run);
+            self.changing.push(run);
+            surplus -= run.count;
+            from = run.end();
+            runs.push(run);
+        }
+        runs
+    }
+
+    /// The run's space is given back.
+    pub(crate) fn end_release(&mut self, run: Run) {
+        self.changing.retain(|known| *known != run);
+        self.now.released.insert(run);
+    }
+
+    pub(crate) const fn now(&self) -> &FreeBlocks {
+        &self.now
+    }
+}
+
+impl FreeBlocks {
+    /// Puts blocks that are free, released or beyond the end in use. False when one is in use
+    /// already; then nothing is changed.
+    pub(crate) fn claim(&mut self, run: Run) -> bool {
+        if run.end() > self.end {
+            self.released
+                .insert(Run::new(self.end, run.end() - self.end));
+            self.end = run.end();
+        }
+        let blocks = || run.first..run.end();
+        if self.free.contains_all(run) {
+            self.free.remove(run);
+            return true;
+        }
+        if !blocks().all(|block| self.free.contains(block) || self.released.contains(block)) {
+            return false;
+        }
+        for block in blocks().map(Run::single) {
+            if self.free.contains(block.first) {
+                self.free.remove(block);
+            } else {
+                self.released.remove(block);
+            }
+        }
+        true
+    }
+
+    /// Frees blocks that are in use. False when one is not, or lies in the fixed area.
+    pub(crate) fn free(&mut self, run: Run) -> bool {
+        let sound = run.end() <= self.end && !self.free.touches(run) && !self.released.touches(run);
+        if sound {
+            self.free.insert(run);
+        }
+        sound
+    }
+}

@@ -1,0 +1,1 @@
+//! At most a tenth more than the sectors stored, at any time.
