@@ -157,7 +157,7 @@ impl Membership {
     async fn record(&mut self, birth: Birth) -> Result<(), ProcessError> {
         let store = Arc::clone(&self.store);
         let recorded = birth.clone();
-        tokio::task::spawn_blocking(move || store.record_birth(recorded))
+        tokio::task::spawn_blocking(move || store.record_birth(&recorded))
             .await
             .expect("recording does not panic")?;
         self.birth = Some(birth.clone());

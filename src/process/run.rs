@@ -25,7 +25,7 @@ use super::worker::Item;
 use crate::config::Configuration;
 use crate::domain::{Rank, StoreId};
 use crate::net::{Connections, Listener, NetError, Stage};
-use crate::store::{DiskSectors, Options, StoreError, Unrecovered};
+use crate::store::{ClusterId, DiskSectors, Options, StoreError, Unrecovered};
 
 /// How long a stop waits for what is under way before it hands it back.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
@@ -292,10 +292,10 @@ async fn open_store(
     failure: oneshot::Sender<StoreError>,
 ) -> Result<Arc<DiskSectors>, ProcessError> {
     let directory = configuration.storage_dir.clone();
+    let cluster = ClusterId(configuration.cluster().id.0);
     let options = Options {
-        cluster: configuration.cluster().id.0,
-        rank: configuration.rank(),
         lock_wait: configuration.store_lock_wait,
+        ..Options::new(cluster, configuration.rank())
     };
     let opened = tokio::task::spawn_blocking(move || {
         Unrecovered::open(&directory, &options)?.recover(Box::new(move |error| {

@@ -65,7 +65,7 @@ impl Service {
                 Stage::Running => self.standing.borrow().report(),
                 Stage::Draining | Stage::Stopped => ProcessState::Stopping,
             },
-            sectors_stored: statistics.sectors,
+            sectors_stored: statistics.data_sectors,
             disk_sectors: cluster.size.sectors(),
             operations_in_flight: u64::try_from(operations).expect("memory is 64 bits"),
             peers: cluster
@@ -77,7 +77,7 @@ impl Service {
                     connected: self.switchboard.is_recognized(peer),
                 })
                 .collect(),
-            waiting_for_space: statistics.waiting_for_space,
+            waiting_for_space: statistics.waits_for_space,
             nbd: self.nbd.clone(),
         }
     }
