@@ -18,7 +18,7 @@ pub const CLIENT_KEY_FILE: &str = "client.key";
 pub const SYSTEM_KEY_FILE: &str = "system.key";
 
 /// Writes the files of a new cluster into `directory`, which is made if it is not there, and reads
-/// them back. Nothing is overwritten: when a file is there already, none is written.
+/// them back. Nothing is overwritten: when a file is there already, none of the others stays.
 ///
 /// `cluster.toml` comes last and the directory is synced, so that a `cluster.toml` that can be
 /// read has its keys.
@@ -40,12 +40,6 @@ pub fn init(
         ),
     ];
     create_directory(directory)?;
-    for (name, ..) in &files {
-        let path = directory.join(name);
-        if fs::symlink_metadata(&path).is_ok() {
-            return Err(InitError::Exists { path });
-        }
-    }
     let mut written = Vec::new();
     for (name, content, mode) in &files {
         let path = directory.join(name);

@@ -1,10 +1,11 @@
 //! `atdd dev`: a cluster whose processes nobody else ever sees.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use atdd::config::{ClusterFile, HostPort};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -153,6 +154,32 @@ fn one_directory_has_one_dev() {
     assert!(said.contains(&expected), "{said}");
     assert_eq!(status(&directory), Some(0));
     cluster.stop();
+}
+
+#[test]
+fn a_child_that_does_not_end_keeps_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(&directory, &[]);
+    let path = directory.path().join("data/dev.lock");
+    for pid in &cluster.pids {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let mut files = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        assert!(
+            files.any(|file| file == path),
+            "process {pid} keeps the lock"
+        );
+    }
+    cluster.stop();
+
+    // Somebody holds the lock, and the pid in it is of one who is gone.
+    let lock = File::open(&path).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let said = refused(&directory, &[]);
+    let expected =
+        "data is in use by processes of an earlier `atdd dev` that do not end; `fuser -v";
+    assert!(said.contains(expected), "{said}");
+    drop(lock);
+    Cluster::start(&directory, &[]).stop();
 }
 
 #[test]

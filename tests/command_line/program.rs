@@ -24,14 +24,14 @@ pub(crate) struct Finished {
 
 /// Runs the program to its end, in this directory.
 pub(crate) fn run<A: AsRef<OsStr>>(directory: &Path, arguments: &[A]) -> Finished {
-    let output = command(directory, arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let mut running = Running::start(directory, arguments);
+    running.close_stdin();
+    let code = running.wait().code();
+    let whole = |lines: &Receiver<String>| lines.iter().map(|line| line + "\n").collect();
     Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
+        code,
+        stdout: whole(&running.stdout),
+        stderr: whole(&running.stderr),
     }
 }
 

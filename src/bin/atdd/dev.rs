@@ -10,6 +10,7 @@ mod log_tail;
 mod member;
 mod nbd_address;
 mod ports;
+mod shown;
 mod supervise;
 
 use std::path::PathBuf;

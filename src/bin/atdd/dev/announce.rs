@@ -9,16 +9,18 @@ use tokio::time::{Instant, sleep};
 
 use super::data_dir::DataDir;
 use crate::output::{self, notice};
-use crate::status::health::state_in_words;
+use crate::status::health::{Health, state_in_words};
 use crate::status::{Answer, ask, ask_all};
 
-/// Whether the disk has been served yet.
+/// How far the start has come.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(super) enum Readiness {
     /// Not yet.
     Starting,
-    /// It was.
+    /// It is, but the processes may not all have found one another.
     Served,
+    /// They have, or had the time for it: what they miss from now on is news.
+    Settled,
 }
 
 /// Returns once the first process serves the disk. It is asked over its own port, as any client
@@ -44,6 +46,14 @@ pub(super) async fn wait_until_served(cluster: &Cluster, data: &DataDir) {
                 said = missing;
             }
         }
+        sleep(STEP).await;
+    }
+}
+
+/// Returns once all is well, or when it has had the time to become so.
+pub(super) async fn wait_until_settled(cluster: &Cluster) {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end && Health::of(&ask_all(cluster).await) != Health::Healthy {
         sleep(STEP).await;
     }
 }

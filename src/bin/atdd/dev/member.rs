@@ -11,6 +11,7 @@ use atdd::domain::Rank;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::log_tail::{LogTail, Severity};
+use super::shown::Shown;
 use crate::output::notice;
 
 /// A process that should run, whether it does at the moment or not.
@@ -18,6 +19,7 @@ pub(super) struct Member {
     rank: Rank,
     arguments: Vec<OsString>,
     log: LogTail,
+    shown: Shown,
     phase: Phase,
     /// How long it rests when it ends the next time.
     rest: Duration,
@@ -35,6 +37,7 @@ impl Member {
             rank,
             arguments,
             log: LogTail::new(log),
+            shown: Shown::default(),
             phase: Phase::Resting {
                 until: Instant::now(),
             },
@@ -84,7 +87,8 @@ impl Member {
     /// Shows what was added to its log: errors, and warnings too where they are wanted.
     pub(super) fn show_log(&mut self, warnings: bool) {
         for (severity, line) in self.log.poll() {
-            if warnings || severity == Severity::Error {
+            let wanted = warnings || severity == Severity::Error;
+            if wanted && self.shown.is_news(&line, Instant::now()) {
                 notice(&format!("process {}: {line}", self.rank));
             }
         }

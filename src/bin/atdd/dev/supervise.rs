@@ -57,6 +57,7 @@ async fn supervise(
     }
     let mut readiness = Readiness::Starting;
     let mut waiting = pin!(announce::wait_until_served(&cluster, data));
+    let mut settling = pin!(announce::wait_until_settled(&cluster));
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -67,11 +68,17 @@ async fn supervise(
                 let pids: Vec<_> = members.iter().filter_map(Member::pid).collect();
                 announce::print(data, nbd, &pids);
             }
+            () = &mut settling, if readiness == Readiness::Served => {
+                // While the processes look for one another, each misses the others.
+                for member in &mut *members {
+                    member.show_log(false);
+                }
+                readiness = Readiness::Settled;
+            }
             _ = tick.tick() => {
                 for member in &mut *members {
                     member.tend();
-                    // While the processes look for one another, each misses the others.
-                    member.show_log(readiness == Readiness::Served);
+                    member.show_log(readiness == Readiness::Settled);
                 }
             }
         }
