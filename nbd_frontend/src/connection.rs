@@ -227,6 +227,7 @@ where
         cx: &mut Context<'_>,
         start: &mut impl FnMut(Command, Bytes) -> F,
     ) -> Poll<Result<(), ConnectionError>> {
+        let moved_bytes = self.moved_bytes();
         loop {
             self.poll_requests(cx, start)?;
             let was_full = self.is_full();
@@ -243,6 +244,8 @@ where
             if !filled && !is_free_again {
                 break;
             }
+        }
+        if self.moved_bytes() > moved_bytes || self.keeps_memory() {
             self.start_looking();
         }
         self.poll_look(cx)
@@ -328,6 +331,11 @@ where
         self.in_flight.len() + self.outgoing.replies() >= self.rules.requests_max
     }
 
+    /// Whether memory is kept until the client sends or receives something.
+    fn keeps_memory(&self) -> bool {
+        self.incoming.awaits_payload() || self.outgoing.replies() > 0
+    }
+
     fn moved_bytes(&self) -> u64 {
         self.incoming.read_bytes() + self.outgoing.written_bytes()
     }
@@ -348,12 +356,12 @@ where
     fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         while self.look.running && self.look.timer.poll_unpin(cx).is_ready() {
             let moved_bytes = self.moved_bytes() - self.look.moved_bytes;
-            let owes = self.incoming.awaits_payload() || self.outgoing.replies() > 0;
-            if owes && moved_bytes < BYTES_BETWEEN_LOOKS_MIN && self.rules.budget.is_contended() {
+            let is_stalled = self.keeps_memory() && moved_bytes < BYTES_BETWEEN_LOOKS_MIN;
+            if is_stalled && self.rules.budget.is_contended() {
                 return Poll::Ready(Err(ConnectionError::Stalled));
             }
             self.look.running = false;
-            if moved_bytes > 0 || owes {
+            if moved_bytes > 0 || self.keeps_memory() {
                 self.start_looking();
             } else {
                 self.incoming.shrink();

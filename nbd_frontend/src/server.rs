@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
@@ -28,7 +28,7 @@ use crate::socket::{ListenError, Listener, Peer, Socket};
 const PAYLOAD_BYTES_ADVERTISED: u32 = 32 << 20;
 /// The largest READ or WRITE that is carried out: what the largest clients were seen to send.
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
-/// How long to wait when no connection can be accepted, for want of file descriptors mostly.
+/// How long to wait when no connection can be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a device is served. Start from [`Options::default`].
@@ -149,29 +149,78 @@ impl<D: SectorDevice> Server<D> {
     /// To drop this future closes all connections at once, and drops their requests.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
-        let mut seats = Seats::new(self.connections_max);
-        let mut tasks = JoinSet::new();
+        let mut door = Door {
+            service: self.service,
+            seats: Seats::new(self.connections_max),
+            tasks: JoinSet::new(),
+            troubled: false,
+        };
         loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                Some(ended) = tasks.join_next() => forget(&mut seats, ended),
+                Some(ended) = door.tasks.join_next() => door.forget(ended),
                 accepted = self.listener.accept() => match accepted {
-                    Ok((socket, peer)) => {
-                        seat(&mut seats, &mut tasks, socket, peer, &self.service);
-                    }
-                    Err(error) => pause(&mut seats, &error).await,
+                    Ok((socket, peer)) => door.seat(socket, peer),
+                    Err(error) => door.pause(&error).await,
                 },
             }
         }
         drop(self.listener);
-        debug!(connections = tasks.len(), "shutting down");
-        seats.close_all(Close::Drain {
-            deadline: Instant::now() + self.grace,
-        });
-        while let Some(ended) = tasks.join_next().await {
-            forget(&mut seats, ended);
+        debug!(connections = door.tasks.len(), "shutting down");
+        let deadline = Instant::now() + self.grace;
+        door.seats.close_all(Close::Drain { deadline });
+        while let Some(ended) = door.tasks.join_next().await {
+            door.forget(ended);
         }
+    }
+}
+
+/// Where clients come in and go out.
+struct Door<D> {
+    service: Arc<Service<D>>,
+    seats: Seats,
+    tasks: JoinSet<ConnectionId>,
+    /// Nobody was seated since the last trouble, which was said once and need not be said again.
+    troubled: bool,
+}
+
+impl<D: SectorDevice> Door<D> {
+    /// Gives a new client a seat and a task, or turns it away.
+    fn seat(&mut self, socket: Socket, peer: Peer) {
+        let Some(admission) = self.seats.admit() else {
+            if !std::mem::replace(&mut self.troubled, true) {
+                warn!(%peer, "turning clients away: all seats are taken by clients with an export");
+            }
+            return;
+        };
+        self.troubled = false;
+        let service = Arc::clone(&self.service);
+        match socket {
+            Socket::Tcp(stream) => self.tasks.spawn(serve(stream, peer, admission, service)),
+            Socket::Unix(stream) => self.tasks.spawn(serve(stream, peer, admission, service)),
+        };
+    }
+
+    fn forget(&mut self, ended: Result<ConnectionId, JoinError>) {
+        match ended {
+            Ok(id) => self.seats.ended(id),
+            // Only where panics unwind; its entry stays, which costs a few bytes.
+            Err(error) => error!(%error, "a connection's task panicked"),
+        }
+    }
+
+    /// Makes room and waits a little after a connection could not be accepted, for want of file
+    /// descriptors mostly.
+    async fn pause(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::ConnectionAborted {
+            return;
+        }
+        let made_room = self.seats.make_room();
+        if !std::mem::replace(&mut self.troubled, true) {
+            warn!(%error, made_room, "cannot accept connections; trying again");
+        }
+        sleep(ACCEPT_PAUSE).await;
     }
 }
 
@@ -180,43 +229,6 @@ fn check_text(what: &'static str, text: &str) -> Result<(), ServerError> {
         return Err(ServerError::Text(what));
     }
     Ok(())
-}
-
-fn forget(seats: &mut Seats, ended: Result<ConnectionId, tokio::task::JoinError>) {
-    match ended {
-        Ok(id) => seats.ended(id),
-        // Only where panics unwind; its entry stays, which costs a few bytes.
-        Err(error) => error!(%error, "a connection's task panicked"),
-    }
-}
-
-/// Gives a new client a seat and a task, or turns it away.
-fn seat<D: SectorDevice>(
-    seats: &mut Seats,
-    tasks: &mut JoinSet<ConnectionId>,
-    socket: Socket,
-    peer: Peer,
-    service: &Arc<Service<D>>,
-) {
-    let Some(admission) = seats.admit() else {
-        warn!(%peer, "turned a client away: all seats are taken by clients with an export");
-        return;
-    };
-    let service = Arc::clone(service);
-    match socket {
-        Socket::Tcp(stream) => tasks.spawn(serve(stream, peer, admission, service)),
-        Socket::Unix(stream) => tasks.spawn(serve(stream, peer, admission, service)),
-    };
-}
-
-/// Waits a little after a connection could not be accepted.
-async fn pause(seats: &mut Seats, error: &io::Error) {
-    if error.kind() == io::ErrorKind::ConnectionAborted {
-        return;
-    }
-    let made_room = seats.make_room();
-    warn!(%error, made_room, "cannot accept a connection; trying again");
-    sleep(ACCEPT_PAUSE).await;
 }
 
 /// One client from the first byte to the last.
@@ -303,5 +315,25 @@ fn report(peer: &Peer, error: &ConnectionError) {
         ConnectionError::Stalled => warn!(%peer, %error, "closed a connection"),
         ConnectionError::Incoming(source) => debug!(%peer, %source, "a client has gone"),
         ConnectionError::Outgoing(source) => debug!(%peer, %source, "a client has gone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryDevice;
+
+    fn spawnable<F: Future + Send>(future: F) -> F {
+        future
+    }
+
+    #[tokio::test]
+    async fn a_server_may_run_in_a_task_of_its_own() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let device = Arc::new(MemoryDevice::new(1));
+        let server = Server::bind(&address, Options::default(), device)
+            .await
+            .unwrap();
+        spawnable(server.run(async {})).await;
     }
 }

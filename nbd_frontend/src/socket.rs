@@ -131,13 +131,16 @@ impl Listener {
                 Ok((Self::Tcp(listener), bound.into()))
             }
             Address::Unix(path) => {
-                let listener = bind_unix(path).await?;
                 let other = |source| ListenError::Other {
                     address: address.to_string(),
                     source,
                 };
-                let file = SocketFile::new(path).map_err(other)?;
-                Ok((Self::Unix { listener, file }, address.clone()))
+                // The absolute path, for clients that start elsewhere; the path as given for the
+                // socket, which takes 107 bytes of it.
+                let absolute = std::path::absolute(path).map_err(other)?;
+                let listener = bind_unix(path).await?;
+                let file = SocketFile::new(&absolute).map_err(other)?;
+                Ok((Self::Unix { listener, file }, Address::Unix(absolute)))
             }
         }
     }

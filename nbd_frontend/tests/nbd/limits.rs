@@ -195,13 +195,17 @@ fn a_client_that_died_frees_its_seat_while_its_requests_finish() {
         ..options()
     });
     server.device.hold();
-    let mut client = Client::simple(&server);
-    client.send_write(1, 0, &pattern(1, 5000));
-    drop(client);
+    for (sector, last_words) in [(0, &b""[..]), (8, b"and half a request")] {
+        let mut client = wait_for_seat(&server);
+        client.send_write(1, sector * 4096, &pattern(sector, 5000));
+        client.send(last_words);
+    }
     let mut client = wait_for_seat(&server);
     server.device.release();
-    eventually("the write", || server.device.sectors_stored() == 2);
-    assert_eq!(client.read(0, 5000), pattern(1, 5000));
+    eventually("the writes", || server.device.sectors_stored() == 4);
+    for sector in [0, 8] {
+        assert_eq!(client.read(sector * 4096, 5000), pattern(sector, 5000));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Parts of sectors, changed by several clients at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use nbd_frontend::memory::MemoryDevice;
@@ -99,13 +99,22 @@ fn parts_of_one_sector_changed_at_once_are_never_lost() {
     }
 }
 
+/// Ends the other client, whether the test passes or not.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One client replaces whole sectors in all the ways there are, another one changes a byte of each;
 /// what was acknowledged to the first must be there but for that byte.
 #[test]
 fn whole_sectors_are_not_lost_to_a_change_of_a_part() {
     const BYTE: usize = 1000;
     let server = serve_shuffled(4, 2);
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut client = Client::simple(&server);
@@ -118,6 +127,7 @@ fn whole_sectors_are_not_lost_to_a_change_of_a_part() {
                 }
             }
         });
+        let _done = SetWhenDropped(&done);
         let mut client = Client::simple(&server);
         for round in 0..300 {
             let mut expected = pattern(round, 4 * 4096);
@@ -146,6 +156,5 @@ fn whole_sectors_are_not_lost_to_a_change_of_a_part() {
             }
             assert!(found == expected, "round {round}: a whole sector was lost");
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
