@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use atdd::domain::SECTOR_SIZE_U64;
+use atdd::store::{self, Progress, Report};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -80,11 +82,60 @@ struct Verdict {
 
 /// The library's check; `progress` hears how many bytes of how many have been read.
 fn verify(directory: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Verdict> {
-    progress(0, 0);
-    bail!(
-        "{}: the check of stores is not built yet",
-        directory.display()
+    let mut in_bytes = |progress_made: Progress| {
+        progress(
+            progress_made.done * SECTOR_SIZE_U64,
+            progress_made.total * SECTOR_SIZE_U64,
+        );
+    };
+    let report = store::check(directory, &mut in_bytes)?;
+    Ok(Verdict {
+        summary: summary(&report),
+        damages: damages(&report),
+    })
+}
+
+fn summary(report: &Report) -> String {
+    let verdict = match report.verdict() {
+        store::Verdict::Healthy => "healthy",
+        store::Verdict::Worn => {
+            "nothing is lost, but a spare copy is damaged; the next start writes it anew"
+        }
+        store::Verdict::Damaged => {
+            "damaged; the sectors named have no vote here until they are written again"
+        }
+        store::Verdict::Inconsistent => {
+            "the store contradicts itself, which is a fault of atdd: keep the directory, report it"
+        }
+    };
+    let torn = if report.last_batch_torn {
+        "; the last batch was torn and never acknowledged, the next start drops it"
+    } else {
+        ""
+    };
+    format!(
+        "{verdict} ({} sectors, {} trimmed, {} pages of the map, {} batches to replay{torn})",
+        report.data_sectors, report.tombstone_sectors, report.map_pages, report.batches
     )
+}
+
+fn damages(report: &Report) -> Vec<String> {
+    let mut damages: Vec<String> = report
+        .damaged_sectors
+        .iter()
+        .map(|address| format!("sector {address}"))
+        .collect();
+    let mut count = |number: u64, what: &str| {
+        if number > 0 {
+            damages.push(format!("{number} {what}"));
+        }
+    };
+    let listed = u64::try_from(report.damaged_sectors.len()).expect("memory is smaller");
+    count(report.damaged_sector_count - listed, "more sectors");
+    count(report.damaged_pages, "pages of the map");
+    count(report.damaged_copies, "spare copies");
+    count(report.contradictions, "blocks that contradict the map");
+    damages
 }
 
 fn style() -> ProgressStyle {
