@@ -53,6 +53,16 @@ impl Options {
     }
 }
 
+/// Whether the later record names all stores that the earlier one does, for the same ranks.
+fn completes(earlier: &Birth, later: &Birth) -> bool {
+    earlier.stores.len() == later.stores.len()
+        && earlier
+            .stores
+            .iter()
+            .zip(&later.stores)
+            .all(|(old, new)| old.is_none() || old == new)
+}
+
 /// A locked directory with a store of the right cluster and process, not yet recovered.
 pub struct Unrecovered {
     directory: PathBuf,
@@ -161,13 +171,14 @@ impl DiskSectors {
             .clone()
     }
 
-    /// Records that the cluster is born; durable on return. Blocks.
+    /// Records that the cluster is born; durable on return. Blocks. A later record may name stores
+    /// that the one before left open, and change nothing else.
     pub fn record_birth(&self, birth: &Birth) -> Result<(), StoreError> {
         let mut identity = self.identity.lock().expect("nothing panics under the lock");
         match &identity.birth {
             Some(known) if known == birth => return Ok(()),
-            Some(_) => return Err(StoreError::AlreadyBorn),
-            None => {}
+            Some(known) if !completes(known, birth) => return Err(StoreError::AlreadyBorn),
+            _ => {}
         }
         let next = Identity {
             revision: identity.revision + 1,

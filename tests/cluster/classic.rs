@@ -1,7 +1,8 @@
 //! A plain blocking client of the classic protocol.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use atdd::domain::SECTOR_SIZE;
 use atdd::wire::{
@@ -27,7 +28,18 @@ pub(crate) fn sector_of(byte: u8) -> Bytes {
 impl Client {
     /// A connection to the process of this rank.
     pub(crate) fn to(machine: &Machine, rank: usize) -> Self {
-        let stream = TcpStream::connect(&machine.addresses[rank - 1]).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let stream = loop {
+            match TcpStream::connect(&machine.addresses[rank - 1]) {
+                Ok(stream) => break stream,
+                // It was started just now.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    assert!(Instant::now() < deadline, "process {rank} does not listen");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("no connection: {error}"),
+            }
+        };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self {
             stream,
@@ -62,7 +74,7 @@ impl Client {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(length) => self.input.extend_from_slice(&bytes[..length]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("no response: {error}"),
             }
         }
