@@ -9,9 +9,10 @@
 //! 5. Sync.
 //! 6. *thaw*: pages, free map and journal blocks that only the old root needs become free.
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::block::{Run, push_run, total};
+use super::block::{BLOCK_SIZE, Block, Run, push_run, total};
 use super::budget::Budget;
 use super::engine::Engine;
 use super::entry::Entry;
@@ -127,10 +128,28 @@ impl Engine {
                 tracing::debug!(%error, "the journal can not grow");
             }
             for run in take_for_root(self, more, 0, wait)? {
+                self.write_once(run)?;
                 push_run(&mut runs, run);
             }
         }
         Ok(NextJournal { runs, freed })
+    }
+
+    /// Writes zeroes. Space that is written the first time costs the file system a change of its
+    /// own metadata in the same sync; batches should not pay for that.
+    fn write_once(&self, run: Run) -> Result<(), StoreError> {
+        let zeroes = [Block::ZERO; 16];
+        let zeroes: &[u8] = bytemuck::cast_slice(&zeroes);
+        let mut left = Some(run);
+        while let Some(run) = left {
+            let (piece, others) = run.split_at(16);
+            let length = usize::try_from(piece.count).expect("a small number") * BLOCK_SIZE;
+            self.medium
+                .write(piece.first, &[IoSlice::new(&zeroes[..length])])
+                .map_err(StoreError::io("writing new blocks of the journal"))?;
+            left = others;
+        }
+        Ok(())
     }
 
     /// Frees in the moment's copy what only the old root needs, takes blocks for the copy itself,

@@ -3,4 +3,5 @@
 mod conformance;
 mod directory;
 mod disk_usage;
+mod measure;
 mod support;
