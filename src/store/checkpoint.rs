@@ -12,7 +12,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::block::{BLOCK_SIZE, Block, Run, push_run, total};
+use super::block::{Block, Run, push_run, total};
 use super::budget::Budget;
 use super::engine::Engine;
 use super::entry::Entry;
@@ -90,7 +90,7 @@ impl Engine {
         self.sync("syncing a checkpoint")?;
         root.write(&*self.medium, self.checksums)?;
         self.sync("syncing a root")?;
-        self.thaw(moment, &root, map, journal, streams.copies);
+        self.thaw(moment, &root, &map.freed, journal, streams.copies);
         self.release(&released);
         Ok(())
     }
@@ -138,16 +138,10 @@ impl Engine {
     /// Writes zeroes. Space that is written the first time costs the file system a change of its
     /// own metadata in the same sync; batches should not pay for that.
     fn write_once(&self, run: Run) -> Result<(), StoreError> {
-        let zeroes = [Block::ZERO; 16];
-        let zeroes: &[u8] = bytemuck::cast_slice(&zeroes);
-        let mut left = Some(run);
-        while let Some(run) = left {
-            let (piece, others) = run.split_at(16);
-            let length = usize::try_from(piece.count).expect("a small number") * BLOCK_SIZE;
+        for block in run.first..run.end() {
             self.medium
-                .write(piece.first, &[IoSlice::new(&zeroes[..length])])
+                .write(block, &[IoSlice::new(&Block::ZERO.0)])
                 .map_err(StoreError::io("writing new blocks of the journal"))?;
-            left = others;
         }
         Ok(())
     }
@@ -191,20 +185,19 @@ impl Engine {
         &self,
         moment: &Moment,
         root: &Root,
-        map: Rebuilt,
+        freed_pages: &[Run],
         journal: NextJournal,
         copies: [Vec<Run>; 2],
     ) {
         self.index_mut().thaw(root.map);
         let mut state = self.state();
         let old_free_map = std::mem::replace(&mut state.free_map, copies.concat());
-        for run in map
-            .freed
-            .into_iter()
-            .chain(journal.freed)
-            .chain(old_free_map)
+        for run in freed_pages
+            .iter()
+            .chain(&journal.freed)
+            .chain(&old_free_map)
         {
-            state.space.give(run);
+            state.space.give(*run);
         }
         state.space.thaw();
         state.journal.replace(journal.runs, moment.position);

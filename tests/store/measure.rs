@@ -16,14 +16,12 @@ use atdd::store::{
 use crate::support::{bytes, data, open, range};
 
 fn directory() -> (Option<tempfile::TempDir>, PathBuf) {
-    match std::env::var_os("ATDD_MEASURE_DIR") {
-        Some(path) => (None, PathBuf::from(path)),
-        None => {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().to_owned();
-            (Some(directory), path)
-        }
+    if let Some(path) = std::env::var_os("ATDD_MEASURE_DIR") {
+        return (None, PathBuf::from(path));
     }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    (Some(directory), path)
 }
 
 /// Keeps so many stores under way.
@@ -52,7 +50,9 @@ impl Window {
 }
 
 fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1);
     *state >> 20
 }
 
@@ -147,7 +147,10 @@ fn fill(store: &DiskSectors, from: u64, to: u64) {
 
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("RssAnon"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -160,7 +163,10 @@ fn measure_stores() {
     let store = open(&directory);
     let began = Instant::now();
     fill(&store, 0, SECTORS);
-    println!("fill 1 GiB in order: {:.0} MiB/s", 1024.0 / began.elapsed().as_secs_f64());
+    println!(
+        "fill 1 GiB in order: {:.0} MiB/s",
+        1024.0 / began.elapsed().as_secs_f64()
+    );
     for depth in [1, 1, 1, 32, 128] {
         let raw = raw(&directory, SECTORS, depth as u64, span);
         let rate = stores(&store, SECTORS, depth, 1, span);
@@ -179,7 +185,10 @@ fn measure_stores() {
         }
         done += 1;
     }
-    println!("random 4 KiB reads: {:.0}/s", f64::from(done) / began.elapsed().as_secs_f64());
+    println!(
+        "random 4 KiB reads: {:.0}/s",
+        f64::from(done) / began.elapsed().as_secs_f64()
+    );
     println!("{:?}, {} KiB of memory", store.statistics(), memory());
     store.close().unwrap();
 }
@@ -201,7 +210,11 @@ fn measure_recovery() {
     for _ in 0..3 {
         let began = Instant::now();
         let store = open(&directory);
-        println!("recovered in {:?}: {:?}", began.elapsed(), store.statistics());
+        println!(
+            "recovered in {:?}: {:?}",
+            began.elapsed(),
+            store.statistics()
+        );
         println!("{} KiB of memory", memory());
         drop(store);
     }
