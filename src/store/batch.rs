@@ -107,9 +107,6 @@ const RECORD_HEADER_BYTES: usize = 1 + 1 + 2 + 4 + 8 + STAMP_BYTES;
 const FREED_BYTES: usize = 8 + 4;
 const _: () = assert!(RECORD_BYTES == 73);
 
-/// The most runs that one record frees.
-pub(crate) const FREED_RUNS_MAX: usize = 0xffff;
-
 const DATA: u8 = 1;
 const TOMBSTONE: u8 = 2;
 
@@ -228,13 +225,15 @@ impl Record {
             RecordContent::Tombstone => TOMBSTONE,
         });
         bytes.put_u8(0);
-        bytes.put_u16(u16::try_from(self.freed.len()).expect("at most FREED_RUNS_MAX"));
+        bytes.put_u16(u16::try_from(self.freed.len()).expect("a batch replaces fewer"));
         bytes.put_u32(self.range.count());
         bytes.put_u64(self.range.first().to_bits());
         bytes.put_slice(&self.stamp.to_bytes());
         if let RecordContent::Data { slot, checksums } = &self.content {
             bytes.put_u64(*slot);
-            checksums.iter().for_each(|sum| bytes.put_u64(*sum));
+            for checksum in checksums {
+                bytes.put_u64(*checksum);
+            }
         }
         for run in &self.freed {
             bytes.put_u64(run.first);

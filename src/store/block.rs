@@ -2,15 +2,14 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::domain::SECTOR_SIZE;
+use crate::domain::{SECTOR_SIZE, SECTOR_SIZE_U64};
 
 /// Bytes in a block. A sector fills one block, and so does every other thing that is written by
 /// itself: no block is shared by two things that become stable at different times.
 pub(crate) const BLOCK_SIZE: usize = SECTOR_SIZE;
 
 /// [`BLOCK_SIZE`] for file offsets.
-pub(crate) const BLOCK_SIZE_U64: u64 = 4096;
-const _: () = assert!(BLOCK_SIZE_U64 as usize == BLOCK_SIZE);
+pub(crate) const BLOCK_SIZE_U64: u64 = SECTOR_SIZE_U64;
 
 /// A block in memory, aligned as direct I/O wants it.
 #[derive(Copy, Clone, Pod, Zeroable)]

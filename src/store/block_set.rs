@@ -103,7 +103,7 @@ impl BlockSet {
         loop {
             let ones = (both(end / WORD_BITS) >> (end % WORD_BITS)).trailing_ones();
             end += u64::from(ones);
-            if ones == 0 || end - first >= most || end % WORD_BITS != 0 {
+            if ones == 0 || end - first >= most || !end.is_multiple_of(WORD_BITS) {
                 break;
             }
         }

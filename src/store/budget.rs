@@ -9,8 +9,8 @@
 //! | 10 | directory, lock file, fixed area |
 //! | 32 | map, half full pages: 15 leaves and a root, twice during a checkpoint |
 //! | 4 | free map, two copies, twice during a checkpoint |
-//! | 16 | journal |
-//! | 16 | slots that a batch replaces and frees only when it is stable |
+//! | 15 | journal |
+//! | 15 | slots that a batch replaces and frees only when it is stable |
 //! | 8 | growth ahead of need |
 
 /// The share of each purpose, for so many blocks in use.
@@ -33,17 +33,17 @@ impl Budget {
 
     /// Blocks of the journal.
     pub(crate) fn journal(self) -> u64 {
-        (self.used * 3 / 200).clamp(16, 16_384)
+        (self.used * 3 / 200).clamp(12, 16_384)
     }
 
     /// Slots that one batch may replace: they stay in use until it is stable.
     pub(crate) fn replaced(self) -> u64 {
-        (self.used / 64).clamp(16, 2048)
+        (self.used / 64).clamp(12, 2048)
     }
 
     /// Blocks by which the file grows.
     pub(crate) fn growth(self) -> u64 {
-        (self.used / 128).clamp(8, 4096)
+        (self.used / 128).clamp(4, 4096)
     }
 
     /// Free blocks beyond which a checkpoint gives space back to the file system.

@@ -9,9 +9,10 @@
 //! 5. Sync.
 //! 6. *thaw*: pages, free map and journal blocks that only the old root needs become free.
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::block::{Run, push_run, total};
+use super::block::{Block, Run, push_run, total};
 use super::budget::Budget;
 use super::engine::Engine;
 use super::entry::Entry;
@@ -89,7 +90,7 @@ impl Engine {
         self.sync("syncing a checkpoint")?;
         root.write(&*self.medium, self.checksums)?;
         self.sync("syncing a root")?;
-        self.thaw(moment, &root, map, journal, streams.copies);
+        self.thaw(moment, &root, &map.freed, journal, streams.copies);
         self.release(&released);
         Ok(())
     }
@@ -127,10 +128,22 @@ impl Engine {
                 tracing::debug!(%error, "the journal can not grow");
             }
             for run in take_for_root(self, more, 0, wait)? {
+                self.write_once(run)?;
                 push_run(&mut runs, run);
             }
         }
         Ok(NextJournal { runs, freed })
+    }
+
+    /// Writes zeroes. Space that is written the first time costs the file system a change of its
+    /// own metadata in the same sync; batches should not pay for that.
+    fn write_once(&self, run: Run) -> Result<(), StoreError> {
+        for block in run.first..run.end() {
+            self.medium
+                .write(block, &[IoSlice::new(&Block::ZERO.0)])
+                .map_err(StoreError::io("writing new blocks of the journal"))?;
+        }
+        Ok(())
     }
 
     /// Frees in the moment's copy what only the old root needs, takes blocks for the copy itself,
@@ -172,20 +185,19 @@ impl Engine {
         &self,
         moment: &Moment,
         root: &Root,
-        map: Rebuilt,
+        freed_pages: &[Run],
         journal: NextJournal,
         copies: [Vec<Run>; 2],
     ) {
         self.index_mut().thaw(root.map);
         let mut state = self.state();
         let old_free_map = std::mem::replace(&mut state.free_map, copies.concat());
-        for run in map
-            .freed
-            .into_iter()
-            .chain(journal.freed)
-            .chain(old_free_map)
+        for run in freed_pages
+            .iter()
+            .chain(&journal.freed)
+            .chain(&old_free_map)
         {
-            state.space.give(run);
+            state.space.give(*run);
         }
         state.space.thaw();
         state.journal.replace(journal.runs, moment.position);

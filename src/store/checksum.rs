@@ -19,6 +19,12 @@ pub(crate) enum Kind {
     Batch = 5,
 }
 
+impl Kind {
+    const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
 /// Makes the checksums of one store.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checksums {
@@ -53,7 +59,7 @@ impl Checksums {
         let mut binding = [0; BLOCK_BINDING];
         binding[CONTENT..PLACE].copy_from_slice(&xxh3_64(bytes).to_be_bytes());
         binding[PLACE..KIND].copy_from_slice(&block.to_be_bytes());
-        binding[KIND] = kind as u8;
+        binding[KIND] = kind.code();
         xxh3_64_with_seed(&binding, self.seed)
     }
 }

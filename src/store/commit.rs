@@ -120,10 +120,11 @@ impl Engine {
         let state = self.state();
         let budget = Budget::new(state.space.used());
         let blocks = state.journal.room();
+        let header_bytes = u64::try_from(HEADER_BYTES).expect("a small number");
         (blocks > 0 && overlay_spans < 2 * OVERLAY_SPANS_MAX).then(|| Room {
             data: BATCH_SECTORS_MAX,
             replaced: budget.replaced(),
-            journal_bytes: blocks * BLOCK_SIZE_U64 - HEADER_BYTES as u64,
+            journal_bytes: blocks * BLOCK_SIZE_U64 - header_bytes,
         })
     }
 
@@ -180,7 +181,9 @@ impl Engine {
                     if total(&slots) == wanted {
                         return Ok(slots);
                     }
-                    slots.into_iter().for_each(|run| state.space.give(run));
+                    for run in slots {
+                        state.space.give(run);
+                    }
                     return Err(error);
                 }
                 Err(error) => return Err(error),

@@ -50,9 +50,8 @@ impl Committer<'_> {
     fn run(&mut self) -> Result<(), StoreError> {
         loop {
             match self.wait() {
-                Wake::Failed => return Ok(()),
-                Wake::End(Ending::Orderly) => return self.finish(),
-                Wake::End(_) => return Ok(()),
+                Wake::Stop => return Ok(()),
+                Wake::Finish => return self.finish(),
                 Wake::Work => self.commit()?,
                 Wake::Idle => self.idle()?,
             }
@@ -66,11 +65,8 @@ impl Committer<'_> {
         let mut inbox = shared.inbox();
         let began = Instant::now();
         loop {
-            if inbox.failed.is_some() {
-                return Wake::Failed;
-            }
-            if inbox.ending == Ending::AtOnce {
-                return Wake::End(Ending::AtOnce);
+            if inbox.failed.is_some() || inbox.ending == Ending::AtOnce {
+                return Wake::Stop;
             }
             if !inbox.arrived.is_empty() {
                 self.queue.append(&mut inbox.arrived);
@@ -93,7 +89,7 @@ impl Committer<'_> {
             }
             let stuck = self.queue.is_empty() || matches!(self.blocked, Some(Blocked::Space(_)));
             if inbox.ending == Ending::Orderly && stuck && inbox.with_readers == 0 {
-                return Wake::End(Ending::Orderly);
+                return Wake::Finish;
             }
             if pause.is_some_and(|pause| pause.is_zero()) {
                 return Wake::Idle;
@@ -131,7 +127,11 @@ impl Committer<'_> {
         complete(prepared.done);
         self.hand_to_readers(prepared.missing);
         if let Some(batch) = prepared.batch {
-            engine.write(&batch)?;
+            if let Err(error) = engine.write(&batch) {
+                // Said before the batch is given up: whoever waits for it then learns why.
+                self.shared.fail(error.clone());
+                return Err(error);
+            }
             complete(engine.publish(batch));
             self.last_batch = Instant::now();
             self.marked = false;
@@ -250,8 +250,10 @@ fn sleep<'a>(
 enum Wake {
     Work,
     Idle,
-    End(Ending),
-    Failed,
+    /// The store ends in order, and nothing is left to commit.
+    Finish,
+    /// The store failed, or ends as it is.
+    Stop,
 }
 
 impl CheckpointState {

@@ -1,6 +1,6 @@
 //! The store on a directory, with its threads.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::{Builder, JoinHandle};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::check_pointer::run_check_pointer;
 use super::committer::run_committer;
-use super::directory::{self, Lock, sectors_path};
+use super::directory::{self, Lock};
 use super::engine::Statistics;
 use super::error::StoreError;
 use super::file::{DirectReads, FileMedium};
@@ -65,7 +65,6 @@ fn completes(earlier: &Birth, later: &Birth) -> bool {
 
 /// A locked directory with a store of the right cluster and process, not yet recovered.
 pub struct Unrecovered {
-    directory: PathBuf,
     medium: FileMedium,
     identity: Identity,
     first_copy: usize,
@@ -101,7 +100,6 @@ impl Unrecovered {
             });
         }
         Ok(Self {
-            directory: directory.to_owned(),
             medium,
             identity,
             first_copy,
@@ -120,31 +118,21 @@ impl Unrecovered {
     /// `on_failure` is called once if the store can not go on later: from then on nothing is
     /// acknowledged, and the process should end.
     pub fn recover(self, on_failure: OnFailure) -> Result<DiskSectors, StoreError> {
-        let medium: Arc<dyn Medium> = Arc::new(self.medium);
-        let cache_bytes = self.options.cache_bytes;
-        let (engine, identity) =
-            recovery::start(medium, &self.identity, self.first_copy, cache_bytes)?;
-        let shared = Arc::new(Shared::new(engine, on_failure));
-        let threads = Threads::start(&shared, self.options.readers)?;
-        Ok(DiskSectors {
-            directory: self.directory,
-            shared,
-            birth: RwLock::new(identity.birth.clone()),
-            identity: Mutex::new(identity),
-            threads: Mutex::new(Some((threads, self.lock))),
-        })
+        let medium = Arc::new(self.medium);
+        let identity = (&self.identity, self.first_copy);
+        DiskSectors::start(medium, identity, &self.options, Some(self.lock), on_failure)
     }
 }
 
 /// The sectors of one process in a directory. Dropped without [`Self::close`], it ends as in a
 /// crash, and loses nothing that was acknowledged.
 pub struct DiskSectors {
-    directory: PathBuf,
     shared: Arc<Shared>,
     birth: RwLock<Option<Birth>>,
     /// Held while the identity is written: updates come one after another.
     identity: Mutex<Identity>,
-    threads: Mutex<Option<(Threads, Lock)>>,
+    /// And the lock, which is held for as long as they run; `None` once they ended.
+    threads: Mutex<Option<(Threads, Option<Lock>)>>,
 }
 
 struct Threads {
@@ -153,6 +141,26 @@ struct Threads {
 }
 
 impl DiskSectors {
+    /// Recovers what is on the medium and starts the threads.
+    pub(crate) fn start(
+        medium: Arc<dyn Medium>,
+        (identity, first_copy): (&Identity, usize),
+        options: &Options,
+        lock: Option<Lock>,
+        on_failure: OnFailure,
+    ) -> Result<Self, StoreError> {
+        let (engine, identity) =
+            recovery::start(medium, identity, first_copy, options.cache_bytes)?;
+        let shared = Arc::new(Shared::new(engine, on_failure));
+        let threads = Threads::start(&shared, options.readers)?;
+        Ok(Self {
+            shared,
+            birth: RwLock::new(identity.birth.clone()),
+            identity: Mutex::new(identity),
+            threads: Mutex::new(Some((threads, lock))),
+        })
+    }
+
     /// How often the store was started, this time included.
     pub fn incarnation(&self) -> Incarnation {
         self.shared.engine.incarnation
@@ -244,12 +252,7 @@ impl DiskSectors {
         failed.map_or(Ok(()), Err)
     }
 
-    /// The file that the sectors are in.
-    pub fn path(&self) -> PathBuf {
-        sectors_path(&self.directory)
-    }
-
-    fn take_threads(&self) -> Option<(Threads, Lock)> {
+    fn take_threads(&self) -> Option<(Threads, Option<Lock>)> {
         let mut threads = self.threads.lock().expect("nothing panics under the lock");
         threads.take()
     }
@@ -323,8 +326,8 @@ struct Waiter(SyncSender<()>);
 
 impl Completions for Waiter {
     fn complete(&self, _: Vec<Completion>) {
-        // Whoever waits no longer needs no answer.
-        drop(self.0.try_send(()));
+        // Fails when nobody waits any more, who then needs no answer.
+        self.0.try_send(()).ok();
     }
 }
 

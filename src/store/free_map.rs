@@ -42,6 +42,13 @@ const CHUNK_BLOCKS_MAX: u64 = 64;
 const REFERENCE_BYTES: usize = 8 + 4 + 8;
 const HEADER_BYTES: usize = REFERENCE_BYTES + 4;
 
+/// A copy of the stream as it was read.
+pub(crate) struct StreamCopy {
+    pub(crate) stream: Vec<u8>,
+    /// The blocks that it takes.
+    pub(crate) runs: Vec<Run>,
+}
+
 /// What the stream says.
 pub(crate) struct FreeMap {
     pub(crate) journal: Vec<Run>,
@@ -183,7 +190,7 @@ pub(crate) fn read_chunks(
     medium: &dyn Medium,
     checksums: Checksums,
     first: ChunkRef,
-) -> Result<Option<(Vec<u8>, Vec<Run>)>, StoreError> {
+) -> Result<Option<StreamCopy>, StoreError> {
     let mut stream = Vec::new();
     let mut runs = Vec::new();
     let mut next = first;
@@ -207,7 +214,7 @@ pub(crate) fn read_chunks(
         stream.extend_from_slice(content);
         runs.push(run);
     }
-    Ok(Some((stream, runs)))
+    Ok(Some(StreamCopy { stream, runs }))
 }
 
 /// The runs that are not in use, ascending, and whether each is released.

@@ -131,7 +131,7 @@ impl Load<'_> {
             return Ok(Attempt::Waits);
         }
         let found = self.engine.fetch(missing)?;
-        self.pinned.push((missing.0, found));
+        self.pinned.push((missing.page, found));
         Ok(Attempt::Again)
     }
 

@@ -53,3 +53,5 @@ pub use shared::OnFailure;
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod faults;

@@ -6,8 +6,9 @@ use super::engine::Engine;
 use super::entry::bounds;
 use super::error::StoreError;
 use super::load::Patience;
+use super::manager::Completion;
 use super::plan::Pending;
-use super::shared::{Job, Shared, loaded, no_votes};
+use super::shared::{Job, Shared, no_votes};
 use super::tree::{Missing, Pinned};
 
 /// Pages that are fetched for a request at a time. They stay with it until it is planned, so that
@@ -27,12 +28,12 @@ pub(crate) fn run_reader(shared: &Arc<Shared>) {
                 newer_than,
                 completions,
             } => {
-                let held = shared
-                    .engine
-                    .load(range, newer_than.as_ref(), Patience::Waits)
-                    .map(|held| held.expect("it may wait"))
-                    .unwrap_or_else(|error| no_votes(range, &error));
-                completions.complete(loaded(token, held));
+                let engine = &shared.engine;
+                let held = match engine.load(range, newer_than.as_ref(), Patience::Waits) {
+                    Ok(held) => held.expect("it may wait"),
+                    Err(error) => no_votes(range, &error),
+                };
+                completions.complete(vec![Completion::Loaded { token, held }]);
             }
             Job::Fetch {
                 mut pending,
@@ -81,7 +82,7 @@ impl Engine {
             && pending.pinned.len() < PINNED_MAX
         {
             let found = self.fetch(missing)?;
-            pending.pinned.push((missing.0, found));
+            pending.pinned.push((missing.page, found));
             next = self.first_missing(pending);
         }
         Ok(())

@@ -15,6 +15,7 @@ use super::page::{CHILDREN_MAX, Child, LEAF_ITEMS_MAX, Page, PageDraft, PageRef}
 use super::root::MapSize;
 use super::spans::{Span, SpanMap};
 use super::tree::{Missing, Pages};
+use crate::domain::Stamp;
 
 /// The new version and what it replaces.
 pub(crate) struct Rebuilt {
@@ -36,8 +37,15 @@ pub(crate) fn rebuild(
     sequence: u64,
     wait: WaitForSpace<'_>,
 ) -> Result<Rebuilt, StoreError> {
+    // Without a map there is no page to miss.
+    let none = PageRef {
+        block: 0,
+        checksum: 0,
+        bound: Stamp::ZERO,
+    };
     let mut rebuild = Rebuild {
         engine,
+        root: root.copied().unwrap_or(none),
         overlay,
         sequence,
         size,
@@ -69,6 +77,7 @@ pub(crate) fn rebuild(
 
 struct Rebuild<'a> {
     engine: &'a Engine,
+    root: PageRef,
     overlay: &'a SpanMap<Entry>,
     sequence: u64,
     size: MapSize,
@@ -185,7 +194,10 @@ impl<'a> Rebuild<'a> {
     fn load(&self, reference: &PageRef) -> Result<Found, StoreError> {
         match self.engine.cache.page(reference) {
             Some(found) => Ok(found),
-            None => self.engine.fetch(Missing(*reference)),
+            None => self.engine.fetch(Missing {
+                page: *reference,
+                root: self.root,
+            }),
         }
     }
 
@@ -327,7 +339,9 @@ pub(crate) fn take_for_root(
             if taken >= least {
                 return Ok(runs);
             }
-            runs.iter().for_each(|run| state.space.give_unused(*run));
+            for run in runs {
+                state.space.give_unused(run);
+            }
             least - taken
         };
         match engine.grow(lacking) {

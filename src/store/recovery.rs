@@ -240,10 +240,10 @@ fn read_free_map(
     let mut runs = Vec::new();
     let mut whole = 0;
     for copy in root.space {
-        if let Some((stream, chunks)) = read_chunks(medium, checksums, copy)? {
-            runs.extend(chunks);
+        if let Some(copy) = read_chunks(medium, checksums, copy)? {
+            runs.extend(copy.runs);
             whole += 1;
-            map = map.or_else(|| FreeMap::decode(&stream));
+            map = map.or_else(|| FreeMap::decode(&copy.stream));
         } else {
             tracing::warn!("one copy of the free map is damaged; the other one is used");
         }

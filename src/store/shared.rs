@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use super::checkpoint::Moment;
 use super::engine::Engine;
 use super::error::StoreError;
-use super::manager::{Completion, Completions};
+use super::manager::Completions;
 use super::plan::Pending;
 use super::tree::Missing;
 use crate::domain::{Held, Runs, SectorRange, Vote};
@@ -106,15 +106,16 @@ impl Shared {
 
     /// Nothing is acknowledged from here on.
     pub(crate) fn fail(&self, error: StoreError) {
-        tracing::error!(%error, "the store failed: nothing is acknowledged any more");
-        {
+        let given_up = {
             let mut inbox = self.inbox();
             if inbox.failed.is_some() {
                 return;
             }
             inbox.failed = Some(error.clone());
-            inbox.arrived.clear();
-        }
+            std::mem::take(&mut inbox.arrived)
+        };
+        drop(given_up);
+        tracing::error!(%error, "the store failed: nothing is acknowledged any more");
         self.inbox_changed.notify_one();
         self.checkpoint_changed.notify_one();
         let on_failure = self
@@ -150,9 +151,4 @@ pub(crate) fn no_votes(range: SectorRange, error: &StoreError) -> Held {
         votes: Runs::uniform(range.count(), Vote::Lost),
         values: Vec::new(),
     }
-}
-
-/// The completion of a load.
-pub(crate) fn loaded(token: u64, held: Held) -> Vec<Completion> {
-    vec![Completion::Loaded { token, held }]
 }

@@ -120,16 +120,13 @@ impl Space {
         let mut runs = Vec::new();
         let mut left = wanted;
         while left > 0 {
-            let run = match self.now.released.find(0, left, None) {
-                Some(run) => {
-                    self.now.released.remove(run);
-                    run
-                }
-                None => {
-                    let run = Run::new(self.now.end, left);
-                    self.now.end = run.end();
-                    run
-                }
+            let run = if let Some(run) = self.now.released.find(0, left, None) {
+                self.now.released.remove(run);
+                run
+            } else {
+                let run = Run::new(self.now.end, left);
+                self.now.end = run.end();
+                run
             };
             self.changing.push(run);
             left -= run.count;
@@ -199,10 +196,6 @@ impl Space {
     pub(crate) fn end_release(&mut self, run: Run) {
         self.changing.retain(|known| *known != run);
         self.now.released.insert(run);
-    }
-
-    pub(crate) const fn now(&self) -> &FreeBlocks {
-        &self.now
     }
 }
 

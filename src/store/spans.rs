@@ -102,6 +102,7 @@ impl<V: Clone> SpanMap<V> {
     }
 
     /// What is known of this sector.
+    #[cfg(test)]
     pub(crate) fn at(&self, address: u64) -> Option<&V> {
         let (_, (last, value)) = self.spans.range(..=address).next_back()?;
         (*last >= address).then_some(value)
@@ -134,7 +135,7 @@ mod tests {
             window in (0u64..40, 0u64..20),
         ) {
             let mut map = SpanMap::new();
-            let mut array = vec![None; 64];
+            let mut array = [None; 64];
             for (first, more, value) in sets {
                 let last = first + more;
                 match value {
@@ -145,9 +146,9 @@ mod tests {
                     array[usize::try_from(place).unwrap()] = value;
                 }
             }
-            prop_assert_eq!(expanded(&map, 64), array.clone());
+            prop_assert_eq!(expanded(&map, 64), array.to_vec());
             let (first, last) = (window.0, window.0 + window.1);
-            let mut seen = vec![None; 64];
+            let mut seen = [None; 64];
             for span in map.within(first, last) {
                 prop_assert!(first <= span.first && span.first <= span.last && span.last <= last);
                 for place in span.first..=span.last {

@@ -10,7 +10,11 @@ use super::spans::Span;
 
 /// The page that a lookup needs and that is not in memory.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Missing(pub(crate) PageRef);
+pub(crate) struct Missing {
+    pub(crate) page: PageRef,
+    /// The map that it is a page of.
+    pub(crate) root: PageRef,
+}
 
 /// Pages at hand without waiting.
 pub(crate) trait Pages {
@@ -47,21 +51,24 @@ pub(crate) fn lookup(
     (first, last): (u64, u64),
     most: usize,
 ) -> Result<Vec<Span<Entry>>, Missing> {
+    let Some(root) = root else {
+        return Ok(Vec::new());
+    };
     let mut search = Search {
         pages,
+        root: *root,
         first,
         last,
         most,
         spans: Vec::new(),
     };
-    if let Some(root) = root {
-        search.descend(root, 0, u64::MAX)?;
-    }
+    search.descend(root, 0, u64::MAX)?;
     Ok(search.spans)
 }
 
 struct Search<'a, P> {
     pages: &'a P,
+    root: PageRef,
     first: u64,
     last: u64,
     most: usize,
@@ -72,7 +79,12 @@ impl<P: Pages> Search<'_, P> {
     /// Collects what a page of the range `low..=high` holds.
     fn descend(&mut self, reference: &PageRef, low: u64, high: u64) -> Result<(), Missing> {
         let page = match self.pages.page(reference) {
-            None => return Err(Missing(*reference)),
+            None => {
+                return Err(Missing {
+                    page: *reference,
+                    root: self.root,
+                });
+            }
             Some(Found::Whole(page)) => page,
             Some(Found::Damaged) => {
                 let bound = reference.bound;

@@ -132,7 +132,7 @@ impl History {
         self.medium.at_writes(Some(Box::new(move || {
             let busy = {
                 let mut client = inner.lock().expect("no panic leaves it poisoned");
-                let busy = client.random.next_u32() % 3 == 0;
+                let busy = client.random.next_u32().is_multiple_of(3);
                 if busy {
                     client.submit();
                 }
@@ -210,7 +210,7 @@ impl Client {
     /// Mostly a new stamp, sometimes an older one that was never used.
     fn next_stamp(&mut self) -> crate::domain::Stamp {
         self.timestamp += 4;
-        let back = u64::from(self.random.next_u32() % 8 == 0);
+        let back = u64::from(self.random.next_u32().is_multiple_of(8));
         stamp(self.timestamp - back * 42)
     }
 
@@ -283,7 +283,7 @@ pub(crate) fn commit(
         }
         for (mut pending, missing) in prepared.missing {
             let found = engine.fetch(missing).unwrap();
-            pending.pinned.push((missing.0, found));
+            pending.pinned.push((missing.page, found));
             queue.push_front(pending);
         }
         let operations = medium.operations();

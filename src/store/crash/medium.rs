@@ -64,7 +64,7 @@ struct State {
     log: Vec<Operation>,
     /// The file can not grow beyond so many backed blocks.
     limit: Option<usize>,
-    /// From now on syncs fail.
+    /// Syncs fail.
     broken: bool,
     /// Blocks that were read from the medium itself.
     stable_reads: Vec<Run>,
@@ -215,8 +215,8 @@ impl CrashMedium {
         self.state().limit = blocks;
     }
 
-    pub(crate) fn break_syncs(&self) {
-        self.state().broken = true;
+    pub(crate) fn break_syncs(&self, broken: bool) {
+        self.state().broken = broken;
     }
 
     pub(crate) fn take_stable_reads(&self) -> Vec<Run> {

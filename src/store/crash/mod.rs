@@ -5,8 +5,18 @@
 //! 512-byte pieces written since. The store is recovered from it and held against a model of what
 //! was submitted, acknowledged and seen.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::needless_for_each,
+    reason = "tests count what fits into memory"
+)]
+
 mod history;
 mod medium;
 mod model;
 mod rot;
 mod states;
+
+pub(crate) use history::formatted;
+pub(crate) use medium::CrashMedium;
+pub(crate) use model::{extent, range, stamp};

@@ -127,7 +127,7 @@ fn a_cut_anywhere_loses_nothing_that_was_acknowledged_or_seen() {
     let mut states = 0;
     let mut seed = seed_wanted();
     while states < wanted {
-        let (shape, steps) = if seed % 8 == 0 {
+        let (shape, steps) = if seed.is_multiple_of(8) {
             (WIDE, 80)
         } else {
             (SMALL, 60)

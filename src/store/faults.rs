@@ -1,0 +1,131 @@
+//! The store with its threads on a medium that fails.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::crash::{CrashMedium, extent, formatted, range, stamp};
+use super::disk::{DiskSectors, Options};
+use super::error::StoreError;
+use super::identity::{ClusterId, Identity};
+use super::manager::{Completion, Completions, SectorsManager, StoreRequest};
+use crate::domain::{Rank, Vote};
+
+#[derive(Default)]
+struct Inbox(Mutex<Vec<u64>>);
+
+impl Completions for Inbox {
+    fn complete(&self, completions: Vec<Completion>) {
+        let stored = completions
+            .into_iter()
+            .filter_map(|completion| match completion {
+                Completion::Stored { token } => Some(token),
+                Completion::Loaded { .. } => None,
+            });
+        self.0.lock().unwrap().extend(stored);
+    }
+}
+
+fn begin(medium: &Arc<CrashMedium>) -> (DiskSectors, Receiver<StoreError>) {
+    let (sender, receiver) = sync_channel(1);
+    let identity = Identity::read(&**medium).unwrap();
+    let store = DiskSectors::start(
+        medium.clone(),
+        (&identity.0, identity.1),
+        &Options::new(ClusterId([1; 16]), Rank::new(1).unwrap()),
+        None,
+        Box::new(move |error| sender.send(error).unwrap()),
+    );
+    (store.unwrap(), receiver)
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn vote(store: &DiskSectors, sector: u64) -> Option<Vote> {
+    store.read(range(sector, 1)).unwrap().votes.at(0)
+}
+
+#[test]
+fn a_full_disk_stops_writes_until_there_is_space_and_nothing_else() {
+    let medium = CrashMedium::new(formatted());
+    let (store, failure) = begin(&medium);
+    store
+        .write(vec![extent(range(0, 50), stamp(1), true)])
+        .unwrap();
+    medium.limit(Some(medium.backed() + 4));
+    let inbox = Arc::new(Inbox::default());
+    let completions: Arc<dyn Completions> = inbox.clone();
+    let requests = (0..20).map(|token| StoreRequest {
+        token,
+        extents: vec![extent(range(100 + token * 10, 10), stamp(2), true)],
+    });
+    store.store(requests.collect(), &completions);
+    until("it waits for space", || store.statistics().waits_for_space);
+    assert_eq!(vote(&store, 7), Some(Vote::Stamp(stamp(1))));
+    let acknowledged = inbox.0.lock().unwrap().clone();
+    assert!(acknowledged.len() < 20);
+    for token in acknowledged {
+        assert_eq!(vote(&store, 109 + token * 10), Some(Vote::Stamp(stamp(2))));
+    }
+    // Trimming needs no slots, and gives some back.
+    store
+        .write(vec![extent(range(0, 25), stamp(3), false)])
+        .unwrap();
+    assert_eq!(vote(&store, 7), Some(Vote::Stamp(stamp(3))));
+
+    medium.limit(None);
+    until("writes go on", || inbox.0.lock().unwrap().len() == 20);
+    until("it says so", || !store.statistics().waits_for_space);
+    store.close().unwrap();
+    assert!(failure.try_recv().is_err());
+    let (store, _failure) = begin(&medium);
+    assert_eq!(vote(&store, 299), Some(Vote::Stamp(stamp(2))));
+}
+
+#[test]
+fn a_store_ends_in_order_while_its_disk_is_full() {
+    let medium = CrashMedium::new(formatted());
+    let (store, failure) = begin(&medium);
+    store
+        .write(vec![extent(range(0, 50), stamp(1), true)])
+        .unwrap();
+    medium.limit(Some(medium.backed()));
+    let inbox = Arc::new(Inbox::default());
+    let completions: Arc<dyn Completions> = inbox.clone();
+    let extents = vec![extent(range(100, 250), stamp(2), true)];
+    store.store(vec![StoreRequest { token: 0, extents }], &completions);
+    until("it waits for space", || store.statistics().waits_for_space);
+    store.close().unwrap();
+    assert!(failure.try_recv().is_err());
+    assert!(inbox.0.lock().unwrap().is_empty());
+    let (store, _failure) = begin(&medium);
+    assert_eq!(vote(&store, 49), Some(Vote::Stamp(stamp(1))));
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged() {
+    let medium = CrashMedium::new(formatted());
+    let (store, failure) = begin(&medium);
+    store
+        .write(vec![extent(range(0, 5), stamp(1), true)])
+        .unwrap();
+    medium.break_syncs(true);
+    let outcome = store.write(vec![extent(range(0, 5), stamp(2), true)]);
+    assert!(matches!(outcome, Err(StoreError::Io { .. })), "{outcome:?}");
+    assert!(failure.recv().unwrap().to_string().contains("syncing"));
+    // A second sync that reports success proves nothing.
+    medium.break_syncs(false);
+    assert!(
+        store
+            .write(vec![extent(range(9, 1), stamp(3), true)])
+            .is_err()
+    );
+    assert_eq!(vote(&store, 0), Some(Vote::Stamp(stamp(1))));
+    assert!(store.close().is_err());
+}
