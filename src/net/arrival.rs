@@ -6,10 +6,13 @@
 //! bytes are a session hello's is a session; at the first byte that differs it is classic, and
 //! becomes a client with its first authenticated request.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -24,8 +27,8 @@ use super::peer_connection::PeerConnection;
 use super::transport::{SealedReader, SealedWriter};
 use super::{Disk, Host, NetError, PeerSession, handshake, socket};
 use crate::wire::{
-    Asker, ClientResponse, ClientStatus, Glance, PeerMessage, SESSION_MAGIC, WRITE_REQUEST_BYTES,
-    glance,
+    Asker, ClientResponse, ClientStatus, EncodedResponse, Glance, PeerMessage, SESSION_MAGIC,
+    WRITE_REQUEST_BYTES, glance,
 };
 
 /// Enough to see the longest request whole.
@@ -33,96 +36,147 @@ const GLANCE_BYTES: usize = 8 << 10;
 const _: () = assert!(GLANCE_BYTES >= WRITE_REQUEST_BYTES);
 
 /// Serves a new connection to its end, and notes why it was refused if it was.
-pub(super) async fn serve<H: Host, D: Disk>(
+///
+/// What comes after the arrival is boxed: a silent connection must not pay for its size. (Async
+/// blocks in place of functions, here and below: a function's future keeps its arguments twice.)
+#[expect(clippy::manual_async_fn, reason = "smaller, as said above")]
+pub(super) fn serve<H: Host, D: Disk>(
     stream: TcpStream,
-    address: SocketAddr,
     place: Place,
     shared: Arc<Shared<H, D>>,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let arrival = arrive(&stream, &place, &shared).await;
+        Box::pin(stay(arrival, stream, place, &shared)).await;
+    }
+}
+
+async fn stay<H: Host, D: Disk>(
+    arrival: Result<Arrival, NetError>,
+    stream: TcpStream,
+    place: Place,
+    shared: &Shared<H, D>,
 ) {
-    // The later stages are boxed: a silent connection must not pay for their size.
-    let ended = match is_session(&stream).await {
-        Ok(true) => Box::pin(session(stream, place, &shared)).await,
-        Ok(false) => classic(stream, place, &shared).await,
+    let Some(address) = place.address() else {
+        // Closed to make room, a moment ago.
+        return;
+    };
+    let ended = match arrival {
+        Ok(Arrival::Session) => session(stream, place, shared).await,
+        Ok(Arrival::Client(failures)) => classic(stream, address, &place, shared, failures).await,
         Err(error) => Err(error),
     };
     match ended {
         Ok(()) | Err(NetError::Stopped | NetError::Closed) => {}
         // A client that resets its connection instead of closing it is no news.
-        Err(NetError::Broken(error)) => tracing::debug!(%address, %error, "the connection broke"),
-        Err(error) => shared.refusals.note(address, &error),
+        Err(NetError::Broken(error)) => tracing::debug!(%address, %error, "broken"),
+        Err(error) => shared.refusals.closed(address, &error),
     }
 }
 
-/// Whether the connection begins as a session does.
-async fn is_session(stream: &TcpStream) -> Result<bool, NetError> {
-    look(stream, |bytes| {
-        let compared = bytes.len().min(SESSION_MAGIC.len());
-        if bytes[..compared] != SESSION_MAGIC[..compared] {
-            Some(false)
-        } else if compared == SESSION_MAGIC.len() {
-            Some(true)
-        } else {
-            None
-        }
-    })
-    .await
+enum Arrival {
+    /// The next bytes to be read are a session's magic.
+    Session,
+    /// The next bytes to be read are an authenticated request.
+    Client(Failures),
 }
 
-async fn classic<H: Host, D: Disk>(
-    stream: TcpStream,
-    place: Place,
-    shared: &Shared<H, D>,
-) -> Result<(), NetError> {
-    // Whatever comes before the process serves waits in the system's buffers.
-    let mut serving = shared.serving.clone();
-    if serving.wait_for(|&serving| serving).await.is_err() {
-        return Err(NetError::Stopped);
-    }
-    let mut failures = Failures::new(&shared.settings);
-    authenticate(&stream, shared, &mut failures).await?;
-    place.become_client()?;
-    socket::prepare_classic(&stream)?;
-    let key = &shared.identity.client_key;
-    let connection = ClassicConnection::new(stream, &*shared.disk, key, &shared.settings, failures);
-    let ended = Box::pin(connection.run(shared.stage.clone())).await;
-    drop(place);
-    ended
-}
-
-/// Returns when the next bytes to be read are an authenticated request. What is before it is taken
-/// off and answered by the rules of the classic protocol.
-async fn authenticate<H, D>(
+/// Finds out what the connection is. What is before a classic client's first authenticated request
+/// is taken off and answered by the rules of the protocol.
+#[expect(clippy::manual_async_fn, reason = "smaller, as said above")]
+fn arrive<H: Host, D: Disk>(
     stream: &TcpStream,
+    place: &Place,
     shared: &Shared<H, D>,
-    failures: &mut Failures,
-) -> Result<(), NetError> {
-    let key = &shared.identity.client_key;
-    loop {
-        let seen = look(stream, |bytes| match glance(key, bytes) {
-            Glance::Incomplete => None,
-            seen => Some(seen),
-        });
-        match seen.await? {
-            Glance::Request => return Ok(()),
-            Glance::Incomplete => {}
-            Glance::Garbage(bytes) => take(stream, bytes)?,
-            Glance::WrongTag {
-                number,
-                kind,
-                bytes,
-            } => {
-                take(stream, bytes)?;
-                let response = ClientResponse::bare(number, kind, ClientStatus::AuthFailure);
-                let response = response.encode(key);
-                write_all(stream, &response.head).await?;
-                write_all(stream, &response.tag).await?;
-                failures.note();
-                if failures.are_too_many() {
-                    failures.pause().await;
+) -> impl Future<Output = Result<Arrival, NetError>> + Send {
+    async move {
+        if look(stream, is_session).await? {
+            return Ok(Arrival::Session);
+        }
+        // Whatever comes before the process serves waits in the system's buffers.
+        if !*shared.serving.borrow() {
+            Box::pin(served(shared)).await?;
+        }
+        let mut failures = Failures::default();
+        loop {
+            let seen = look(stream, |bytes| {
+                match glance(&shared.identity.client_key, bytes) {
+                    Glance::Incomplete => None,
+                    seen => Some(seen),
+                }
+            });
+            match seen.await? {
+                Glance::Request => return Ok(Arrival::Client(failures)),
+                Glance::Incomplete => {}
+                Glance::Garbage(bytes) => take(stream, bytes)?,
+                Glance::WrongTag {
+                    number,
+                    kind,
+                    bytes,
+                } => {
+                    take(stream, bytes)?;
+                    if let Some(address) = place.address() {
+                        failures.note(&shared.settings, &shared.refusals, address);
+                    }
+                    let response = ClientResponse::bare(number, kind, ClientStatus::AuthFailure);
+                    let response = response.encode(&shared.identity.client_key);
+                    Box::pin(refuse(stream, response, &mut failures)).await?;
                 }
             }
         }
     }
+}
+
+/// Whether these first bytes are a session's, as soon as that can be told.
+fn is_session(bytes: &[u8]) -> Option<bool> {
+    let compared = bytes.len().min(SESSION_MAGIC.len());
+    if bytes[..compared] != SESSION_MAGIC[..compared] {
+        Some(false)
+    } else if compared == SESSION_MAGIC.len() {
+        Some(true)
+    } else {
+        None
+    }
+}
+
+async fn served<H, D>(shared: &Shared<H, D>) -> Result<(), NetError> {
+    let mut serving = shared.serving.clone();
+    let served = serving.wait_for(|&serving| serving).await;
+    served.map(|_| ()).map_err(|_| NetError::Stopped)
+}
+
+async fn refuse(
+    stream: &TcpStream,
+    response: EncodedResponse,
+    failures: &mut Failures,
+) -> Result<(), NetError> {
+    let bytes = [&response.head[..], &response.tag].concat();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if failures.are_too_many() {
+        failures.pause().await;
+    }
+    Ok(())
+}
+
+async fn classic<H: Host, D: Disk>(
+    stream: TcpStream,
+    address: SocketAddr,
+    place: &Place,
+    shared: &Shared<H, D>,
+    failures: Failures,
+) -> Result<(), NetError> {
+    place.become_client()?;
+    socket::prepare_classic(&stream)?;
+    let connection = ClassicConnection::new(stream, address, shared, failures);
+    connection.run(shared.stage.clone()).await
 }
 
 async fn session<H: Host, D: Disk>(
@@ -178,25 +232,38 @@ async fn session<H: Host, D: Disk>(
 
 /// Waits until `judge` can tell something from the bytes that have arrived. They stay where they
 /// are.
-async fn look<T>(
+fn look<T>(
     stream: &TcpStream,
     mut judge: impl FnMut(&[u8]) -> Option<T>,
-) -> Result<T, NetError> {
-    loop {
-        let ready = stream.ready(Interest::READABLE).await?;
-        let looked = stream.try_io(Interest::READABLE, || {
-            let mut bytes = [0; GLANCE_BYTES];
-            let (seen, _) = rustix::net::recv(stream, &mut bytes, RecvFlags::PEEK)?;
+) -> impl Future<Output = Result<T, NetError>> {
+    let mut look = move || {
+        let mut bytes = [0; GLANCE_BYTES];
+        let (seen, _) = rustix::net::recv(stream, &mut bytes, RecvFlags::PEEK)?;
+        match judge(&bytes[..seen]) {
+            Some(judged) => Ok(Some(judged)),
+            None if nothing_follows(stream)? => Ok(None),
             // As far as this is concerned there is nothing new until more arrives.
-            judge(&bytes[..seen]).ok_or(io::ErrorKind::WouldBlock.into())
-        });
-        match looked {
-            Ok(judged) => return Ok(judged),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
-            Err(_) if ready.is_read_closed() => return Err(NetError::Closed),
-            Err(_) => {}
+            None => Err(io::ErrorKind::WouldBlock.into()),
         }
-    }
+    };
+    poll_fn(move |context| {
+        loop {
+            ready!(stream.poll_read_ready(context))?;
+            return match stream.try_io(Interest::READABLE, &mut look) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                looked => Poll::Ready(looked?.ok_or(NetError::Closed)),
+            };
+        }
+    })
+}
+
+/// Whether the other end has closed its direction.
+fn nothing_follows(stream: &TcpStream) -> io::Result<bool> {
+    let mut asked = [PollFd::new(stream, PollFlags::RDHUP)];
+    rustix::event::poll(&mut asked, Some(&Timespec::default()))?;
+    Ok(asked[0]
+        .revents()
+        .intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR))
 }
 
 /// Takes bytes off that were seen before.
@@ -206,18 +273,6 @@ fn take(stream: &TcpStream, mut bytes: usize) -> Result<(), NetError> {
         match stream.try_read(&mut scratch[..bytes.min(GLANCE_BYTES)]) {
             Ok(0) => return Err(NetError::Closed),
             Ok(read) => bytes -= read,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), NetError> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -6,6 +6,7 @@
 
 use std::future::{pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -19,6 +20,8 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::failures::Failures;
 use super::gather::Gather;
+use super::listener::Shared;
+use super::refusals::Refusals;
 use super::stage::reached;
 use super::{Disk, DiskError, NetError, Settings, Stage};
 use crate::domain::{Content, SECTOR_SIZE, SectorAddress, Volume};
@@ -41,9 +44,11 @@ static ZEROES: [u8; SECTOR_SIZE] = [0; SECTOR_SIZE];
 /// The connection of one client.
 pub(super) struct ClassicConnection<'a, D> {
     stream: TcpStream,
+    address: SocketAddr,
     disk: &'a D,
     key: &'a ClientKey,
-    in_flight_max: usize,
+    refusals: &'a Refusals,
+    settings: &'a Settings,
     received: BytesMut,
     read_bytes: usize,
     gather: Gather,
@@ -63,18 +68,19 @@ struct Ended {
 }
 
 impl<'a, D: Disk> ClassicConnection<'a, D> {
-    pub(super) fn new(
+    pub(super) fn new<H>(
         stream: TcpStream,
-        disk: &'a D,
-        key: &'a ClientKey,
-        settings: &Settings,
+        address: SocketAddr,
+        shared: &'a Shared<H, D>,
         failures: Failures,
     ) -> Self {
         Self {
             stream,
-            disk,
-            key,
-            in_flight_max: settings.classic_in_flight_max,
+            address,
+            disk: &shared.disk,
+            key: &shared.identity.client_key,
+            refusals: &shared.refusals,
+            settings: &shared.settings,
             received: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
             gather: Gather::default(),
@@ -109,9 +115,8 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
             if idle && self.is_over() {
                 return Ok(());
             }
-            let room = self
-                .in_flight_max
-                .saturating_sub(under_way.len() + self.gather.len());
+            let busy = under_way.len() + self.gather.len();
+            let room = self.settings.classic_in_flight_max.saturating_sub(busy);
             let reading = room > 0 && !self.is_over() && !self.failures.are_too_many();
             let requests = if reading {
                 self.take_requests(room)
@@ -172,7 +177,8 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
         let request = match decoded {
             Decoded::Request(request) => request,
             Decoded::WrongTag { number, kind } => {
-                self.failures.note();
+                self.failures
+                    .note(self.settings, self.refusals, self.address);
                 return Err(ClientResponse::bare(
                     number,
                     kind,
@@ -244,8 +250,9 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
                 self.unanswered += 1;
                 if self.unanswered.is_power_of_two() {
                     tracing::warn!(
-                        "{} requests of a classic client stay without an answer: {why}",
-                        self.unanswered
+                        "{} requests of the classic client {} stay without an answer: {why}",
+                        self.unanswered,
+                        self.address
                     );
                 }
                 Ok(())

@@ -7,7 +7,7 @@
 //! authenticated a peer has no place here any more, since there is one session for each rank.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
@@ -29,8 +29,8 @@ pub struct Connections {
 struct Table {
     next: u64,
     /// Oldest first.
-    unauthenticated: BTreeMap<u64, (IpAddr, AbortHandle)>,
-    clients: HashMap<u64, IpAddr>,
+    unauthenticated: BTreeMap<u64, (SocketAddr, AbortHandle)>,
+    clients: HashMap<u64, SocketAddr>,
     per_address: HashMap<IpAddr, usize>,
 }
 
@@ -74,39 +74,41 @@ impl Connections {
     }
 
     /// Makes room for a new connection, of which nothing is known but its address, and spawns its
-    /// task, which keeps the place.
+    /// task, which keeps the place. Says whose connection was closed for it, if one was.
     pub(super) fn enter(
         self: &Arc<Self>,
-        address: IpAddr,
+        address: SocketAddr,
         spawn: impl FnOnce(Place) -> AbortHandle,
-    ) {
+    ) -> Option<SocketAddr> {
         let mut table = self.lock();
-        let of_address = table.per_address.get(&address).copied().unwrap_or(0);
+        let of_address = table.per_address.get(&address.ip()).copied().unwrap_or(0);
+        let mut closed = None;
         if of_address >= self.per_address_max {
-            table.close_oldest(|oldest| oldest == address);
+            closed = table.close_oldest(|oldest| oldest == address.ip());
         }
         if table.unauthenticated.len() + table.clients.len() >= self.total_max {
-            table.close_oldest(|_| true);
+            closed = table.close_oldest(|_| true);
         }
         let number = table.next;
         table.next += 1;
-        *table.per_address.entry(address).or_default() += 1;
+        *table.per_address.entry(address.ip()).or_default() += 1;
         // With the table locked, so that the task finds itself in it.
         let handle = spawn(Place {
             connections: Arc::clone(self),
             number,
         });
         table.unauthenticated.insert(number, (address, handle));
+        closed
     }
 
     /// Closes everything that has not authenticated.
     pub(super) fn close_unauthenticated(&self) {
         let mut table = self.lock();
-        while table.close_oldest(|_| true) {}
+        while table.close_oldest(|_| true).is_some() {}
     }
 
     /// Closes the oldest unauthenticated connection, to have its descriptor back.
-    pub(super) fn close_oldest(&self) -> bool {
+    pub(super) fn close_oldest(&self) -> Option<SocketAddr> {
         self.lock().close_oldest(|_| true)
     }
 
@@ -116,6 +118,18 @@ impl Connections {
 }
 
 impl Place {
+    /// Whose connection it is; none when the place was given to another.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        let table = self.connections.lock();
+        let unauthenticated = table
+            .unauthenticated
+            .get(&self.number)
+            .map(|(address, _)| address);
+        unauthenticated
+            .or_else(|| table.clients.get(&self.number))
+            .copied()
+    }
+
     /// The connection has authenticated itself as a client's.
     pub(super) fn become_client(&self) -> Result<(), NetError> {
         let connections = &self.connections;
@@ -126,7 +140,7 @@ impl Place {
         let of_address = table
             .clients
             .values()
-            .filter(|&&other| other == address)
+            .filter(|other| other.ip() == address.ip())
             .count();
         if table.clients.len() >= connections.clients_max
             || of_address >= connections.per_address_max
@@ -160,30 +174,29 @@ impl Drop for Place {
 }
 
 impl Table {
-    /// Closes the oldest unauthenticated connection of such an address; says whether there was one.
-    fn close_oldest(&mut self, of: impl Fn(IpAddr) -> bool) -> bool {
+    /// Closes the oldest unauthenticated connection of such an address; says which it was.
+    fn close_oldest(&mut self, of: impl Fn(IpAddr) -> bool) -> Option<SocketAddr> {
         let mut unauthenticated = self.unauthenticated.iter();
-        let Some((&number, (_, handle))) = unauthenticated.find(|(_, (address, _))| of(*address))
-        else {
-            return false;
-        };
+        let (&number, (_, handle)) = unauthenticated.find(|(_, (address, _))| of(address.ip()))?;
         handle.abort();
-        self.remove(number);
-        true
+        self.remove(number)
     }
 
-    fn remove(&mut self, number: u64) -> Option<IpAddr> {
+    fn remove(&mut self, number: u64) -> Option<SocketAddr> {
         let unauthenticated = self
             .unauthenticated
             .remove(&number)
             .map(|(address, _)| address);
         let address = unauthenticated.or_else(|| self.clients.remove(&number))?;
-        if let Some(count) = self.per_address.get_mut(&address) {
+        if let Some(count) = self.per_address.get_mut(&address.ip()) {
             *count -= 1;
             if *count == 0 {
-                self.per_address.remove(&address);
+                self.per_address.remove(&address.ip());
             }
         }
         Some(address)
     }
 }
+
+#[cfg(test)]
+mod tests;

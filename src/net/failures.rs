@@ -1,35 +1,29 @@
 //! Wrong tags of one connection: answered at full speed at first, slower and slower read then.
 
 use std::future::pending;
+use std::net::SocketAddr;
 
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::Settings;
+use super::refusals::Refusals;
 
 /// The wrong tags that a connection has sent since its last right one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Failures {
     count: u32,
-    burst: u32,
-    pause: Duration,
     until: Option<Instant>,
 }
 
 impl Failures {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self {
-            count: 0,
-            burst: settings.auth_failures_burst,
-            pause: settings.auth_failure_pause,
-            until: None,
+    /// One more, of the connection from this address.
+    pub(super) fn note(&mut self, settings: &Settings, refusals: &Refusals, address: SocketAddr) {
+        if self.count == 0 {
+            refusals.wrong_tag(address);
         }
-    }
-
-    /// One more.
-    pub(super) fn note(&mut self) {
         self.count = self.count.saturating_add(1);
-        if self.count > self.burst {
-            self.until = Some(Instant::now() + self.pause);
+        if self.count > settings.auth_failures_burst {
+            self.until = Some(Instant::now() + settings.auth_failure_pause);
         }
     }
 

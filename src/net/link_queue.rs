@@ -197,3 +197,6 @@ pub(super) fn fits(credit: Credit, under_way: Credit, cost: u64) -> bool {
         || (under_way.requests < credit.requests
             && under_way.bytes.saturating_add(cost) <= credit.bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,10 +137,14 @@ impl Listener {
             match accepted {
                 Ok((stream, address)) => {
                     exhausted = false;
-                    connections.enter(address.ip(), |place| {
+                    let closed = connections.enter(address, |place| {
                         let shared = Arc::clone(shared);
-                        tasks.spawn(arrival::serve(stream, address, place, shared))
+                        // In a box of its own a task is not rounded up to whole cache lines.
+                        tasks.spawn(Box::pin(arrival::serve(stream, place, shared)))
                     });
+                    if let Some(address) = closed {
+                        shared.refusals.closed(address, &NetError::NoRoom);
+                    }
                 }
                 Err(error) if is_exhausted(&error) => {
                     connections.close_oldest();

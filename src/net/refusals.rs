@@ -1,5 +1,6 @@
 //! One line in the log for each connection that is refused, but never a flood of them.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -37,18 +38,31 @@ impl Refusals {
     }
 
     /// Notes that this connection was refused or closed.
-    pub(super) fn note(&self, address: SocketAddr, why: &NetError) {
-        let Some(unsaid) = self.may_write(Instant::now()) else {
-            return;
-        };
-        if unsaid > 0 {
-            tracing::warn!("{unsaid} more connections were refused, without a line for each");
+    pub(super) fn closed(&self, address: impl fmt::Display, why: &NetError) {
+        if self.may_write() {
+            tracing::warn!("closed the connection of {address}: {}", why.chain());
         }
-        tracing::warn!("closed the connection of {address}: {}", why.chain());
+    }
+
+    /// Notes that this connection sends requests with wrong tags.
+    pub(super) fn wrong_tag(&self, address: SocketAddr) {
+        if self.may_write() {
+            tracing::warn!(
+                "a request of {address} has a wrong tag: is its client key another one?"
+            );
+        }
+    }
+
+    fn may_write(&self) -> bool {
+        let unsaid = self.take_turn(Instant::now());
+        if let Some(unsaid @ 1..) = unsaid {
+            tracing::warn!("refused connections {unsaid} more times, without a line for each");
+        }
+        unsaid.is_some()
     }
 
     /// Whether a line may be written now, and how many were not since the last.
-    fn may_write(&self, now: Instant) -> Option<u64> {
+    fn take_turn(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().expect("nobody panics with the lock");
         while state.lines < BURST && state.since + INTERVAL <= now {
             state.lines += 1;
@@ -75,14 +89,14 @@ mod tests {
         let refusals = Refusals::new();
         let start = Instant::now();
         let written = (0..1000)
-            .filter(|_| refusals.may_write(start) == Some(0))
+            .filter(|_| refusals.take_turn(start) == Some(0))
             .count();
         assert_eq!(written, 20);
-        assert_eq!(refusals.may_write(start + INTERVAL), Some(980));
-        assert_eq!(refusals.may_write(start + INTERVAL), None);
+        assert_eq!(refusals.take_turn(start + INTERVAL), Some(980));
+        assert_eq!(refusals.take_turn(start + INTERVAL), None);
         let later = start + 100 * INTERVAL;
         let written = (0..1000)
-            .filter(|_| refusals.may_write(later).is_some())
+            .filter(|_| refusals.take_turn(later).is_some())
             .count();
         assert_eq!(written, 20);
     }

@@ -4,4 +4,4 @@ mod classic;
 mod intruders;
 mod links;
 mod peers;
-mod support;
+pub(super) mod support;

@@ -29,17 +29,17 @@ use crate::wire::{
 };
 
 /// Longer than anything here takes; a test that waits for it has failed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(in crate::net) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) fn rank(number: u8) -> Rank {
+pub(in crate::net) fn rank(number: u8) -> Rank {
     Rank::new(number).unwrap()
 }
 
-pub(super) fn client_key() -> ClientKey {
+pub(in crate::net) fn client_key() -> ClientKey {
     ClientKey::new(&[5; 32])
 }
 
-pub(super) fn identity(number: u8) -> Identity {
+pub(in crate::net) fn identity(number: u8) -> Identity {
     Identity {
         cluster: ClusterId([1; 16]),
         rank: rank(number),
@@ -50,7 +50,7 @@ pub(super) fn identity(number: u8) -> Identity {
     }
 }
 
-pub(super) fn introduction(number: u8) -> Introduction {
+pub(in crate::net) fn introduction(number: u8) -> Introduction {
     Introduction {
         store: StoreId([number; 16]),
         birth: None,
@@ -58,7 +58,11 @@ pub(super) fn introduction(number: u8) -> Introduction {
     }
 }
 
-pub(super) fn request(coordinator: &Identity, sequence: u64, question: Question) -> Request {
+pub(in crate::net) fn request(
+    coordinator: &Identity,
+    sequence: u64,
+    question: Question,
+) -> Request {
     let operation = OperationId {
         coordinator: coordinator.rank,
         incarnation: coordinator.incarnation,
@@ -75,31 +79,31 @@ pub(super) fn request(coordinator: &Identity, sequence: u64, question: Question)
     }
 }
 
-pub(super) fn range(first: u64, count: u32) -> SectorRange {
+pub(in crate::net) fn range(first: u64, count: u32) -> SectorRange {
     SectorRange::new(SectorAddress::new(Volume(0), first).unwrap(), count).unwrap()
 }
 
 /// Something that changes, and that a test waits for.
 #[derive(Default)]
-pub(super) struct Watched<T> {
+pub(in crate::net) struct Watched<T> {
     value: Mutex<T>,
     changed: Notify,
 }
 
 impl<T: Debug> Watched<T> {
-    pub(super) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+    pub(in crate::net) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let result = change(&mut self.lock());
         self.changed.notify_waiters();
         result
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+    pub(in crate::net) fn lock(&self) -> MutexGuard<'_, T> {
         self.value.lock().unwrap()
     }
 
     /// Waits until `take` gives something.
     #[track_caller]
-    pub(super) fn wait<R>(
+    pub(in crate::net) fn wait<R>(
         &self,
         mut take: impl FnMut(&mut T) -> Option<R>,
     ) -> impl Future<Output = R> {
@@ -122,16 +126,16 @@ impl<T: Debug> Watched<T> {
 
 /// A disk in memory, that does nothing while it is held.
 #[derive(Default)]
-pub(super) struct TestDisk {
+pub(in crate::net) struct TestDisk {
     sectors: Mutex<HashMap<SectorAddress, Bytes>>,
-    pub(super) held: Watched<bool>,
-    pub(super) under_way: Watched<usize>,
+    pub(in crate::net) held: Watched<bool>,
+    pub(in crate::net) under_way: Watched<usize>,
     /// A read of this sector fails.
-    pub(super) broken: Mutex<Option<SectorAddress>>,
+    pub(in crate::net) broken: Mutex<Option<SectorAddress>>,
 }
 
 impl TestDisk {
-    pub(super) const SECTORS: u64 = 1000;
+    pub(in crate::net) const SECTORS: u64 = 1000;
 
     async fn pass(&self) -> Leaving<'_> {
         self.under_way.change(|under_way| *under_way += 1);
@@ -174,11 +178,11 @@ impl Disk for TestDisk {
 
 /// A host that keeps what it is asked.
 #[derive(Default)]
-pub(super) struct TestHost {
-    pub(super) asked: Watched<Vec<(Arc<PeerSession>, Request)>>,
-    pub(super) introduced: Watched<Vec<(Rank, Introduction)>>,
+pub(in crate::net) struct TestHost {
+    pub(in crate::net) asked: Watched<Vec<(Arc<PeerSession>, Request)>>,
+    pub(in crate::net) introduced: Watched<Vec<(Rank, Introduction)>>,
     /// Answers stores at once, instead of keeping them.
-    pub(super) prompt: Mutex<bool>,
+    pub(in crate::net) prompt: Mutex<bool>,
 }
 
 impl Host for TestHost {
@@ -204,7 +208,7 @@ impl Host for TestHost {
     }
 }
 
-pub(super) fn stored(id: RequestId) -> Reply {
+pub(in crate::net) fn stored(id: RequestId) -> Reply {
     Reply {
         id,
         answer: Answer::Stored,
@@ -212,25 +216,29 @@ pub(super) fn stored(id: RequestId) -> Reply {
 }
 
 /// A running listener.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
-    pub(super) disk: Arc<TestDisk>,
-    pub(super) host: Arc<TestHost>,
-    pub(super) peers: Arc<PeerSessions>,
-    pub(super) connections: Arc<Connections>,
-    pub(super) introduction: watch::Sender<Introduction>,
-    pub(super) serving: watch::Sender<bool>,
-    pub(super) stage: watch::Sender<Stage>,
+pub(in crate::net) struct Server {
+    pub(in crate::net) address: SocketAddr,
+    pub(in crate::net) disk: Arc<TestDisk>,
+    pub(in crate::net) host: Arc<TestHost>,
+    pub(in crate::net) peers: Arc<PeerSessions>,
+    pub(in crate::net) connections: Arc<Connections>,
+    pub(in crate::net) introduction: watch::Sender<Introduction>,
+    pub(in crate::net) serving: watch::Sender<bool>,
+    pub(in crate::net) stage: watch::Sender<Stage>,
     task: JoinHandle<()>,
 }
 
 impl Server {
     /// Process 2, on any port.
-    pub(super) async fn start(settings: Settings) -> Self {
+    pub(in crate::net) async fn start(settings: Settings) -> Self {
         Self::start_at("127.0.0.1:0", identity(2), settings).await
     }
 
-    pub(super) async fn start_at(address: &str, identity: Identity, settings: Settings) -> Self {
+    pub(in crate::net) async fn start_at(
+        address: &str,
+        identity: Identity,
+        settings: Settings,
+    ) -> Self {
         let listener = Listener::bind(address).await.unwrap();
         let address = listener.local_address();
         let disk = Arc::new(TestDisk::default());
@@ -264,7 +272,7 @@ impl Server {
         }
     }
 
-    pub(super) async fn stop(self) {
+    pub(in crate::net) async fn stop(self) {
         self.stage.send_replace(Stage::Stopped);
         timeout(PATIENCE, self.task)
             .await
@@ -272,12 +280,12 @@ impl Server {
             .unwrap();
     }
 
-    pub(super) async fn connect(&self) -> Client {
+    pub(in crate::net) async fn connect(&self) -> Client {
         Client::connect(self.address).await
     }
 
     /// Writes and reads through a new connection.
-    pub(super) async fn assert_serves(&self) {
+    pub(in crate::net) async fn assert_serves(&self) {
         let mut client = self.connect().await;
         client.send(&write(1, 17, 0xab)).await;
         assert_eq!(client.receive().await.number, 1);
@@ -288,7 +296,7 @@ impl Server {
 
 /// Waits until `condition` holds, for things that nobody announces.
 #[track_caller]
-pub(super) fn eventually(mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
+pub(in crate::net) fn eventually(mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let waiting = async {
@@ -304,29 +312,29 @@ pub(super) fn eventually(mut condition: impl FnMut() -> bool) -> impl Future<Out
 }
 
 /// A classic client.
-pub(super) struct Client {
-    pub(super) stream: TcpStream,
+pub(in crate::net) struct Client {
+    pub(in crate::net) stream: TcpStream,
     received: BytesMut,
 }
 
 impl Client {
-    pub(super) async fn connect(address: SocketAddr) -> Self {
+    pub(in crate::net) async fn connect(address: SocketAddr) -> Self {
         Self {
             stream: TcpStream::connect(address).await.unwrap(),
             received: BytesMut::new(),
         }
     }
 
-    pub(super) async fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(in crate::net) async fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    pub(super) async fn send(&mut self, request: &ClientRequest) {
+    pub(in crate::net) async fn send(&mut self, request: &ClientRequest) {
         self.send_bytes(&encoded(request)).await;
     }
 
     /// The next response.
-    pub(super) async fn receive(&mut self) -> ClientResponse {
+    pub(in crate::net) async fn receive(&mut self) -> ClientResponse {
         let receiving = async {
             loop {
                 if let Some(response) = decode_response(&client_key(), &mut self.received).unwrap()
@@ -342,7 +350,7 @@ impl Client {
 
     /// Asserts that the connection is closed without another response.
     #[track_caller]
-    pub(super) fn assert_closed(mut self) -> impl Future<Output = ()> {
+    pub(in crate::net) fn assert_closed(mut self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let closed = timeout(PATIENCE, closed(&mut self.stream)).await;
@@ -352,14 +360,14 @@ impl Client {
     }
 
     /// Whether there is nothing to be received just now.
-    pub(super) fn is_silent(&mut self) -> bool {
+    pub(in crate::net) fn is_silent(&mut self) -> bool {
         let read = self.stream.try_read_buf(&mut self.received);
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
 /// Reads until the other end closes the connection.
-pub(super) async fn closed(stream: &mut TcpStream) -> Vec<u8> {
+pub(in crate::net) async fn closed(stream: &mut TcpStream) -> Vec<u8> {
     let mut received = Vec::new();
     match stream.read_to_end(&mut received).await {
         Ok(_) => {}
@@ -368,13 +376,13 @@ pub(super) async fn closed(stream: &mut TcpStream) -> Vec<u8> {
     received
 }
 
-pub(super) fn encoded(request: &ClientRequest) -> Vec<u8> {
+pub(in crate::net) fn encoded(request: &ClientRequest) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     request.encode(&client_key(), &mut bytes);
     bytes.to_vec()
 }
 
-pub(super) fn read(number: u64, sector: u64) -> ClientRequest {
+pub(in crate::net) fn read(number: u64, sector: u64) -> ClientRequest {
     ClientRequest {
         number,
         sector,
@@ -382,7 +390,7 @@ pub(super) fn read(number: u64, sector: u64) -> ClientRequest {
     }
 }
 
-pub(super) fn write(number: u64, sector: u64, fill: u8) -> ClientRequest {
+pub(in crate::net) fn write(number: u64, sector: u64, fill: u8) -> ClientRequest {
     ClientRequest {
         number,
         sector,
@@ -392,7 +400,7 @@ pub(super) fn write(number: u64, sector: u64, fill: u8) -> ClientRequest {
 
 /// What a link tells its process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(in crate::net) enum Event {
     Connected(Rank, Incarnation, Introduction),
     Introduced(Rank, Introduction),
     Disconnected(Rank),
@@ -401,12 +409,12 @@ pub(super) enum Event {
 
 /// The events of links, in their order.
 #[derive(Default)]
-pub(super) struct TestEvents(pub(super) Watched<Vec<Event>>);
+pub(in crate::net) struct TestEvents(pub(super) Watched<Vec<Event>>);
 
 impl TestEvents {
     /// The next event.
     #[track_caller]
-    pub(super) fn next(&self) -> impl Future<Output = Event> {
+    pub(in crate::net) fn next(&self) -> impl Future<Output = Event> {
         self.0
             .wait(|events| (!events.is_empty()).then(|| events.remove(0)))
     }
@@ -437,17 +445,17 @@ impl PeerEvents for TestEvents {
 }
 
 /// A running link of a process to process 2.
-pub(super) struct Link {
-    pub(super) client: Arc<RegisterClient>,
-    pub(super) events: Arc<TestEvents>,
-    pub(super) identity: Arc<Identity>,
-    pub(super) introduction: watch::Sender<Introduction>,
+pub(in crate::net) struct Link {
+    pub(in crate::net) client: Arc<RegisterClient>,
+    pub(in crate::net) events: Arc<TestEvents>,
+    pub(in crate::net) identity: Arc<Identity>,
+    pub(in crate::net) introduction: watch::Sender<Introduction>,
     stage: watch::Sender<Stage>,
     task: JoinHandle<()>,
 }
 
 impl Link {
-    pub(super) fn start(identity: Identity, to: SocketAddr, settings: &Settings) -> Self {
+    pub(in crate::net) fn start(identity: Identity, to: SocketAddr, settings: &Settings) -> Self {
         let identity = Arc::new(identity);
         let address = to.to_string();
         let client = RegisterClient::new(rank(2), address, Arc::clone(&identity), settings);
@@ -470,17 +478,17 @@ impl Link {
     }
 
     /// Waits for the link to be up, as the first event.
-    pub(super) async fn connected(&self) {
+    pub(in crate::net) async fn connected(&self) {
         let event = self.events.next().await;
         assert!(matches!(event, Event::Connected(..)), "{event:?}");
     }
 
     /// A store of one sector, of the link's own process.
-    pub(super) fn store(&self, sequence: u64) -> Request {
+    pub(in crate::net) fn store(&self, sequence: u64) -> Request {
         store(&self.identity, sequence)
     }
 
-    pub(super) async fn stop(self) {
+    pub(in crate::net) async fn stop(self) {
         self.stage.send_replace(Stage::Stopped);
         timeout(PATIENCE, self.task)
             .await
@@ -489,7 +497,7 @@ impl Link {
     }
 }
 
-pub(super) fn store(coordinator: &Identity, sequence: u64) -> Request {
+pub(in crate::net) fn store(coordinator: &Identity, sequence: u64) -> Request {
     let stamp = crate::domain::Stamp {
         timestamp: 1,
         rank: Some(coordinator.rank),
@@ -502,10 +510,10 @@ pub(super) fn store(coordinator: &Identity, sequence: u64) -> Request {
 
 /// The lines that were logged while it lives, by tasks on this thread.
 #[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+pub(in crate::net) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    pub(super) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(in crate::net) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
@@ -516,7 +524,7 @@ impl Log {
         (log, guard)
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(in crate::net) fn lines(&self) -> Vec<String> {
         let bytes = self.0.lock().unwrap().clone();
         String::from_utf8(bytes)
             .unwrap()
@@ -526,13 +534,13 @@ impl Log {
     }
 
     /// Waits for a line with these words.
-    pub(super) async fn some_line(&self, words: &str) {
+    pub(in crate::net) async fn some_line(&self, words: &str) {
         eventually(|| self.lines().iter().any(|line| line.contains(words))).await;
     }
 
     /// Waits for a line with these words, and asserts that it is the only one so far.
     #[track_caller]
-    pub(super) fn only_line(&self, words: &str) -> impl Future<Output = ()> {
+    pub(in crate::net) fn only_line(&self, words: &str) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let waiting = async {
