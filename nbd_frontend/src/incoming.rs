@@ -24,7 +24,8 @@ use crate::proto::{BadMagic, REQUEST_HEADER_BYTES, Refusal, RequestHeader};
 /// The buffer of a connection that sends little: one write of a sector.
 const BUFFER_BYTES_MIN: usize = 4096 + 2 * REQUEST_HEADER_BYTES;
 /// The buffer of a busy connection: some thirty writes of a sector. A slice keeps the memory of
-/// its whole buffer until it is written, which is why the buffer is no larger.
+/// its whole buffer until it is written, which is why the buffer is no larger: a client that puts
+/// much rubbish between slow writes can keep this much for each, beyond its part of the budget.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
 /// Payloads from this size on get memory of their own, unless they are in the buffer already.
 const OWN_MEMORY_BYTES_MIN: usize = 32 << 10;
@@ -69,24 +70,22 @@ pub(crate) struct Incoming {
     state: State,
 }
 
+/// A request that may be executed as soon as its memory and payload are there.
+#[derive(Copy, Clone)]
+struct Accepted {
+    cookie: u64,
+    command: Command,
+    payload_bytes: usize,
+}
+
 #[derive(Default)]
 enum State {
     /// A header comes next.
     Header,
     /// Memory is being reserved for this request.
-    Reserving {
-        cookie: u64,
-        command: Command,
-        payload_bytes: usize,
-        reservation: Pin<Box<dyn Future<Output = Reservation> + Send>>,
-    },
+    Reserving(Accepted, Pin<Box<dyn Future<Output = Reservation> + Send>>),
     /// The payload of this request comes next, if it has one.
-    Payload {
-        cookie: u64,
-        command: Command,
-        reservation: Reservation,
-        payload: Payload,
-    },
+    Payload(Accepted, Reservation, Payload),
     /// The payload of a refused request comes next, to be thrown away.
     Discarding {
         cookie: u64,
@@ -110,10 +109,9 @@ impl State {
     /// The payload that is being read into memory of its own, and what is missing of it.
     fn own_payload(&mut self) -> Option<(&mut BytesMut, &mut usize)> {
         match self {
-            Self::Payload {
-                payload: Payload::Own { bytes, missing },
-                ..
-            } if *missing > 0 => Some((bytes, missing)),
+            Self::Payload(_, _, Payload::Own { bytes, missing }) if *missing > 0 => {
+                Some((bytes, missing))
+            }
             _ => None,
         }
     }
@@ -148,37 +146,20 @@ impl Incoming {
                     self.buffer.advance(REQUEST_HEADER_BYTES);
                     self.state = self.begin(&header, terms);
                 }
-                State::Reserving {
-                    cookie,
-                    command,
-                    payload_bytes,
-                    mut reservation,
-                } => {
-                    let Poll::Ready(reservation) = reservation.as_mut().poll(cx) else {
-                        self.state = State::Reserving {
-                            cookie,
-                            command,
-                            payload_bytes,
-                            reservation,
-                        };
+                State::Reserving(request, mut waiting) => {
+                    let Poll::Ready(reservation) = waiting.as_mut().poll(cx) else {
+                        self.state = State::Reserving(request, waiting);
                         return Poll::Pending;
                     };
-                    let payload = self.begin_payload(payload_bytes);
-                    self.state = State::Payload {
-                        cookie,
-                        command,
-                        reservation,
-                        payload,
-                    };
+                    let payload = self.begin_payload(request.payload_bytes);
+                    self.state = State::Payload(request, reservation, payload);
                 }
-                State::Payload {
-                    cookie,
-                    command,
-                    reservation,
-                    payload,
-                } => match self.take_payload(payload) {
+                State::Payload(request, reservation, payload) => match self.take_payload(payload) {
                     Ok(payload) => {
                         self.state = State::Header;
+                        let Accepted {
+                            cookie, command, ..
+                        } = request;
                         let arrival = Arrival::Request {
                             cookie,
                             command,
@@ -188,13 +169,7 @@ impl Incoming {
                         return Poll::Ready(Ok(arrival));
                     }
                     Err(payload) => {
-                        let state = State::Payload {
-                            cookie,
-                            command,
-                            reservation,
-                            payload,
-                        };
-                        return self.starved(state);
+                        return self.starved(State::Payload(request, reservation, payload));
                     }
                 },
                 State::Discarding {
@@ -266,7 +241,7 @@ impl Incoming {
 
     /// Whether memory is held for a payload that the client has not sent yet.
     pub(crate) fn awaits_payload(&self) -> bool {
-        matches!(self.state, State::Payload { .. })
+        matches!(self.state, State::Payload(..))
     }
 
     /// `state` needs more than was read: it waits for that, unless nothing more will come.
@@ -293,25 +268,22 @@ impl Incoming {
             Ok(command) => {
                 let payload_bytes = usize::try_from(header.payload_bytes())
                     .expect("the terms allow no payload that memory could not hold");
-                let bytes = command.memory_bytes();
-                if let Some(reservation) = self.budget.try_reserve(bytes) {
-                    let payload = self.begin_payload(payload_bytes);
-                    State::Payload {
-                        cookie,
-                        command,
-                        reservation,
-                        payload,
-                    }
-                } else {
-                    let reservation = Box::pin(Arc::clone(&self.budget).reserve(bytes));
-                    State::Reserving {
-                        cookie,
-                        command,
-                        payload_bytes,
-                        reservation,
-                    }
-                }
+                self.reserve(Accepted {
+                    cookie,
+                    command,
+                    payload_bytes,
+                })
             }
+        }
+    }
+
+    fn reserve(&mut self, request: Accepted) -> State {
+        let bytes = request.command.memory_bytes();
+        if let Some(reservation) = self.budget.try_reserve(bytes) {
+            let payload = self.begin_payload(request.payload_bytes);
+            State::Payload(request, reservation, payload)
+        } else {
+            State::Reserving(request, Box::pin(Arc::clone(&self.budget).reserve(bytes)))
         }
     }
 
@@ -349,10 +321,7 @@ impl Incoming {
         let filled = self.buffer.len();
         let wanted = match &self.state {
             State::Header => REQUEST_HEADER_BYTES,
-            State::Payload {
-                payload: Payload::Buffered(bytes),
-                ..
-            } => *bytes,
+            State::Payload(_, _, Payload::Buffered(bytes)) => *bytes,
             State::Discarding { .. } => filled + 1,
             _ => 0,
         };
