@@ -70,7 +70,7 @@ impl Client {
             if let Some(response) = decode_response(&self.key, &mut self.input).unwrap() {
                 return Some(response);
             }
-            let mut bytes = [0; 64 * 1024];
+            let mut bytes = [0; 8 * 1024];
             match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(length) => self.input.extend_from_slice(&bytes[..length]),

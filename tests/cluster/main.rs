@@ -1,5 +1,7 @@
 //! Clusters of real processes on this machine: what survives what.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 mod classic;
 mod faults;
 mod limits;
