@@ -120,14 +120,7 @@ fn node(
         Pace::Fast => MemorySectors::automatic(),
         Pace::Slow | Pace::Stopped => MemorySectors::explicit(),
     });
-    let links: Vec<Option<Arc<RegisterClient>>> = Rank::all(processes)
-        .zip(addresses)
-        .map(|(peer, address)| {
-            (peer != rank).then(|| {
-                RegisterClient::new(peer, address.clone(), Arc::clone(&identity), &settings)
-            })
-        })
-        .collect();
+    let links = links(rank, addresses, &identity);
     let peers = Arc::new(PeerSessions::new());
     let introduction = Introduction {
         store: StoreId([rank.number(); 16]),
@@ -178,6 +171,20 @@ fn node(
         store,
         _lasting: lasting,
     }
+}
+
+fn links(
+    rank: Rank,
+    addresses: &[String],
+    identity: &Arc<Identity>,
+) -> Vec<Option<Arc<RegisterClient>>> {
+    Rank::all(identity.processes)
+        .zip(addresses)
+        .map(|(peer, address)| {
+            let link = || RegisterClient::new(peer, address.clone(), Arc::clone(identity), &tiny());
+            (peer != rank).then(link)
+        })
+        .collect()
 }
 
 async fn recognize_all(switchboard: Arc<Switchboard>) {

@@ -19,7 +19,7 @@ use crate::register::{
 };
 
 /// What all clients of a process may have under way, in sectors: 64 MiB.
-pub(crate) const ADMISSION_SECTORS: u32 = 16 * 1024;
+pub(crate) const ADMISSION_SECTORS: u16 = 16 * 1024;
 
 /// What a discard costs of it: its size on disk and in messages does not grow with its length.
 const DISCARD_COST: u32 = 8;
@@ -77,7 +77,7 @@ impl Disk {
         workers: Vec<Arc<Inbox<Item>>>,
         io_timeout: Option<Duration>,
     ) -> Self {
-        let admission = Arc::new(Semaphore::new(ADMISSION_SECTORS as usize));
+        let admission = Arc::new(Semaphore::new(usize::from(ADMISSION_SECTORS)));
         Self {
             shared: Arc::new(Shared {
                 sectors,
@@ -145,7 +145,7 @@ impl Disk {
     /// Sectors' worth of operations that are admitted and not done.
     #[cfg(test)]
     fn admitted(&self) -> usize {
-        ADMISSION_SECTORS as usize - self.shared.admission.available_permits()
+        usize::from(ADMISSION_SECTORS) - self.shared.admission.available_permits()
     }
 
     fn ranges(

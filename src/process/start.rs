@@ -109,7 +109,7 @@ impl Start {
                 processes: self.configuration.cluster().processes.count(),
                 incarnation: self.store.incarnation(),
                 shard: u8::try_from(shard).expect("workers are counted in eight bits"),
-                queue_max: ADMISSION_SECTORS as usize,
+                queue_max: usize::from(ADMISSION_SECTORS),
             });
             let worker = Worker::new(
                 register,

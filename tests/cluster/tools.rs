@@ -85,9 +85,9 @@ fn fio_verifies_while_the_other_processes_are_killed_in_turn() {
     let mut machine = Machine::running(3, "64MiB");
     let mut fio = fio(&machine, machine.path(), "48m");
     for rank in [2, 3] {
-        std::thread::sleep(Duration::from_millis(1000));
+        std::thread::sleep(Duration::from_secs(1));
         machine.kill(rank);
-        std::thread::sleep(Duration::from_millis(1000));
+        std::thread::sleep(Duration::from_secs(1));
         machine.start(rank, &[]);
         machine.wait_for_status(0);
     }

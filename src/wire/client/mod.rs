@@ -5,9 +5,11 @@
 //! right; of one with a wrong tag nothing is known but the number and type that its
 //! `AuthFailure` has to name.
 
+mod kind;
 mod request;
 mod response;
 
+pub use kind::ClientKind;
 pub use request::{
     ClientCommand, ClientRequest, Decoded, Glance, READ_REQUEST_BYTES, WRITE_REQUEST_BYTES,
     decode_request, glance,
@@ -16,33 +18,3 @@ pub use response::{
     ClientResponse, ClientStatus, EncodedResponse, RESPONSE_HEAD_BYTES, ResponseError,
     decode_response,
 };
-
-/// Whether a sector is read or written.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum ClientKind {
-    /// READ.
-    Read,
-    /// WRITE.
-    Write,
-}
-
-impl ClientKind {
-    /// The type's byte in a request.
-    const fn code(self) -> u8 {
-        match self {
-            Self::Read => 1,
-            Self::Write => 2,
-        }
-    }
-
-    const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Read),
-            2 => Some(Self::Write),
-            _ => None,
-        }
-    }
-}
-
-/// The first bytes of every message, "atdd".
-const MAGIC: [u8; 4] = *b"atdd";

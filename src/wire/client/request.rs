@@ -12,7 +12,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{ClientKind, MAGIC};
+use super::kind::{ClientKind, MAGIC};
 use crate::domain::SECTOR_SIZE;
 use crate::wire::auth::{ClientKey, TAG_BYTES, Verified};
 
