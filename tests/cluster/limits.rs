@@ -49,11 +49,13 @@ fn a_terabyte_disk_costs_no_memory_at_rest() {
 }
 
 fn resident_kib(machine: &Machine, rank: usize) -> u64 {
+    memory_kib(machine, rank, "VmRSS:")
+}
+
+/// A line of the process's `/proc/PID/status`: `VmRSS:` is its memory now, `VmHWM:` at most.
+pub(crate) fn memory_kib(machine: &Machine, rank: usize, field: &str) -> u64 {
     let path = format!("/proc/{}/status", machine.pid(rank).as_raw_nonzero());
     let status = std::fs::read_to_string(path).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::limits::memory_kib;
 use crate::machine::Machine;
 
 #[test]
@@ -78,6 +79,37 @@ fn qemu_io_patterns_hold_at_any_alignment() {
 }
 
 #[test]
+fn a_trim_of_a_whole_fresh_terabyte_stores_nothing() {
+    if !installed("nbdsh") {
+        return;
+    }
+    let machine = Machine::running(3, "1TiB");
+    let before = disk_usage_kib(&machine.data(1));
+    let trim = "
+step = (1 << 32) - (1 << 20)
+for offset in range(0, h.get_size(), step):
+    h.trim(min(step, h.get_size() - offset), offset)
+assert h.pread(4096, h.get_size() - 4096) == bytearray(4096)
+";
+    // A Python that is found earlier may lack the module that Debian's has.
+    let path = format!("/usr/bin:{}", std::env::var("PATH").unwrap());
+    run(Command::new("nbdsh")
+        .env("PATH", path)
+        .arg("-u")
+        .arg(machine.nbd_uri())
+        .args(["-c", trim]));
+    for rank in 1..=3 {
+        let peak = memory_kib(&machine, rank, "VmHWM:");
+        assert!(peak < 64 * 1024, "process {rank} took {peak} KiB");
+        let usage = disk_usage_kib(&machine.data(rank));
+        assert!(
+            usage < before + 1024,
+            "process {rank} stores {usage} KiB, {before} before"
+        );
+    }
+}
+
+#[test]
 fn fio_verifies_while_the_other_processes_are_killed_in_turn() {
     if !installed("fio") {
         return;
@@ -123,6 +155,11 @@ fn fio(machine: &Machine, directory: &Path, size: &str) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
+}
+
+fn disk_usage_kib(directory: &Path) -> u64 {
+    let said = run(Command::new("du").arg("-sk").arg(directory));
+    said.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 fn quarter(size: &str) -> String {
