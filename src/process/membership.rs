@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::birth::{Met, Recognition, Unborn, Verdict, adopt, recognize};
 use super::run::ProcessError;
-use super::switchboard::{News, Switchboard};
+use super::switchboard::{Connection, News, Switchboard};
 use crate::domain::{Birth, ProcessState, Rank, StoreId};
 use crate::store::DiskSectors;
 use crate::wire::Introduction;
@@ -27,6 +27,7 @@ pub(crate) struct Membership {
     unborn: Unborn,
     birth: Option<Birth>,
     met: BTreeMap<Rank, Met>,
+    connections: BTreeMap<Rank, Connection>,
     store: Arc<DiskSectors>,
     switchboard: Arc<Switchboard>,
     introduction: watch::Sender<Introduction>,
@@ -73,11 +74,11 @@ impl Membership {
         state: watch::Sender<Standing>,
     ) -> Self {
         let birth = store.birth();
-        let met = BTreeMap::new();
         Self {
             unborn,
             birth,
-            met,
+            met: BTreeMap::new(),
+            connections: BTreeMap::new(),
             store,
             switchboard,
             introduction,
@@ -113,12 +114,16 @@ impl Membership {
         match news {
             News::Introduced {
                 peer,
-                introduction: Introduction { store, birth, .. },
+                connection,
+                introduction,
             } => {
+                let Introduction { store, birth, .. } = introduction;
                 self.met.insert(peer, Met { store, birth });
+                self.connections.insert(peer, connection);
             }
             News::Disconnected(peer) => {
                 self.met.remove(&peer);
+                self.connections.remove(&peer);
             }
         }
     }
@@ -174,13 +179,14 @@ impl Membership {
             .collect();
         for (peer, store) in met {
             let birth = self.birth.as_ref().expect("asked of a born process only");
+            let connection = self.connections[&peer];
             match recognize(birth, peer, store) {
-                Recognition::Known => self.switchboard.recognize(peer),
+                Recognition::Known => self.switchboard.recognize(peer, connection),
                 Recognition::Adopt => {
                     let adopted = adopt(birth, peer, store);
                     self.record(adopted).await?;
                     info!(%peer, %store, "recorded the store of a process that joined later");
-                    self.switchboard.recognize(peer);
+                    self.switchboard.recognize(peer, connection);
                 }
                 Recognition::Stranger { recorded } => error!(
                     %peer, %store, %recorded,

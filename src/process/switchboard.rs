@@ -5,7 +5,7 @@
 //! empty directory that took a process's place has no vote, whatever it answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::{Incarnation, Rank, Reply, Request};
 use crate::net::{PeerEvents, PeerSession};
@@ -15,6 +15,10 @@ use super::disk::shard;
 use super::inbox::Inbox;
 use super::worker::Item;
 
+/// Tells one connection of a link from those before and after it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Connection(u64);
+
 /// What the membership is told.
 #[derive(Clone, Debug)]
 pub(crate) enum News {
@@ -22,6 +26,8 @@ pub(crate) enum News {
     Introduced {
         /// Which peer.
         peer: Rank,
+        /// On which of the link's connections.
+        connection: Connection,
         /// What it said.
         introduction: Introduction,
     },
@@ -33,17 +39,26 @@ pub(crate) enum News {
 #[derive(Debug)]
 pub(crate) struct Switchboard {
     workers: Vec<Arc<Inbox<Item>>>,
-    recognized: Vec<AtomicBool>,
+    peers: Vec<Peer>,
     news: Inbox<News>,
+}
+
+/// How it stands with the link to one peer.
+#[derive(Debug, Default)]
+struct Peer {
+    /// How often the link has come up or gone down.
+    changes: AtomicU64,
+    /// At which of these its store was recognized; 0 is never.
+    recognized: AtomicU64,
 }
 
 impl Switchboard {
     /// For a cluster of `processes`, with these workers' inboxes.
     pub(crate) fn new(processes: u8, workers: Vec<Arc<Inbox<Item>>>) -> Self {
-        let recognized = (0..processes).map(|_| AtomicBool::new(false)).collect();
+        let peers = (0..processes).map(|_| Peer::default()).collect();
         Self {
             workers,
-            recognized,
+            peers,
             news: Inbox::new(),
         }
     }
@@ -53,9 +68,13 @@ impl Switchboard {
         &self.news
     }
 
-    /// The peer's store is the right one: it has a vote, and is owed what is unfinished.
-    pub(crate) fn recognize(&self, peer: Rank) {
-        if !self.recognized[peer.place()].swap(true, Ordering::AcqRel) {
+    /// The store that the peer named on this connection is the right one: it has a vote, and is
+    /// owed what is unfinished. A connection that was replaced meanwhile gains nothing by it.
+    pub(crate) fn recognize(&self, peer: Rank, connection: Connection) {
+        let before = self.peers[peer.place()]
+            .recognized
+            .swap(connection.0, Ordering::AcqRel);
+        if before != connection.0 {
             for worker in &self.workers {
                 worker.put(Item::PeerConnected(peer));
             }
@@ -64,7 +83,19 @@ impl Switchboard {
 
     /// Whether a link to this peer is up and its store is the right one.
     pub(crate) fn is_recognized(&self, peer: Rank) -> bool {
-        self.recognized[peer.place()].load(Ordering::Acquire)
+        let peer = &self.peers[peer.place()];
+        let recognized = peer.recognized.load(Ordering::Acquire);
+        recognized != 0 && recognized == peer.changes.load(Ordering::Acquire)
+    }
+
+    /// A link has come up or gone down: whatever was recognized is so no longer.
+    fn change(&self, peer: Rank) -> Connection {
+        Connection(
+            self.peers[peer.place()]
+                .changes
+                .fetch_add(1, Ordering::AcqRel)
+                + 1,
+        )
     }
 
     /// Hands a peer's requests to the workers. Which one gets a request decides about speed only:
@@ -102,16 +133,25 @@ impl Switchboard {
 
 impl PeerEvents for Switchboard {
     fn connected(&self, peer: Rank, _incarnation: Incarnation, introduction: Introduction) {
-        self.recognized[peer.place()].store(false, Ordering::Release);
-        self.news.put(News::Introduced { peer, introduction });
+        let connection = self.change(peer);
+        self.news.put(News::Introduced {
+            peer,
+            connection,
+            introduction,
+        });
     }
 
     fn introduced(&self, peer: Rank, introduction: Introduction) {
-        self.news.put(News::Introduced { peer, introduction });
+        let connection = Connection(self.peers[peer.place()].changes.load(Ordering::Acquire));
+        self.news.put(News::Introduced {
+            peer,
+            connection,
+            introduction,
+        });
     }
 
     fn disconnected(&self, peer: Rank) {
-        self.recognized[peer.place()].store(false, Ordering::Release);
+        self.change(peer);
         self.news.put(News::Disconnected(peer));
     }
 
@@ -125,5 +165,47 @@ impl PeerEvents for Switchboard {
             .filter(|reply| own(reply) < self.workers.len())
             .collect();
         self.route(replies, own, |replies| Item::Replies { from, replies });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::StoreId;
+
+    fn introduction() -> Introduction {
+        Introduction {
+            store: StoreId([1; 16]),
+            birth: None,
+            empty: false,
+        }
+    }
+
+    async fn connection_of(switchboard: &Switchboard) -> Connection {
+        let mut news = Vec::new();
+        switchboard.news().take(&mut news).await;
+        match news.pop() {
+            Some(News::Introduced { connection, .. }) => connection,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A directory that is exchanged while the membership still looks at the one before it must
+    /// not get its vote.
+    #[tokio::test]
+    async fn recognizing_a_connection_that_was_replaced_gives_the_next_one_no_vote() {
+        let switchboard = Switchboard::new(2, Vec::new());
+        let peer = Rank::new(2).unwrap();
+        switchboard.connected(peer, Incarnation(1), introduction());
+        let first = connection_of(&switchboard).await;
+        switchboard.disconnected(peer);
+        switchboard.connected(peer, Incarnation(1), introduction());
+        let second = connection_of(&switchboard).await;
+        switchboard.recognize(peer, first);
+        assert!(!switchboard.is_recognized(peer));
+        switchboard.recognize(peer, second);
+        assert!(switchboard.is_recognized(peer));
+        switchboard.disconnected(peer);
+        assert!(!switchboard.is_recognized(peer));
     }
 }
