@@ -90,7 +90,7 @@ impl Engine {
         self.sync("syncing a checkpoint")?;
         root.write(&*self.medium, self.checksums)?;
         self.sync("syncing a root")?;
-        self.thaw(moment, &root, &map.freed, journal, streams.copies);
+        self.thaw(moment, &root, &map.freed, &journal, streams.copies);
         self.release(&released);
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Engine {
         moment: &Moment,
         root: &Root,
         freed_pages: &[Run],
-        journal: NextJournal,
+        journal: &NextJournal,
         copies: [Vec<Run>; 2],
     ) {
         self.index_mut().thaw(root.map);
@@ -200,7 +200,7 @@ impl Engine {
             state.space.give(*run);
         }
         state.space.thaw();
-        state.journal.replace(journal.runs, moment.position);
+        state.journal.replace(journal.runs.clone(), moment.position);
         state.root_sequence = root.sequence;
         state.covered = root.covered;
         state.map_size = root.map_size;
