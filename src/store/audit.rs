@@ -84,8 +84,10 @@ pub struct Progress {
 
 /// The most damaged sectors that a report lists.
 const LISTED_MAX: usize = 1000;
-/// Sectors whose data are read together.
-const GATHERED_MAX: usize = 256;
+/// Sectors that are gathered and then read in the order of their slots.
+const GATHERED_MAX: usize = 1 << 15;
+/// Sectors that are read at once.
+const READ_MAX: usize = 256;
 
 struct Audit<'a> {
     medium: &'a dyn Medium,
@@ -192,7 +194,8 @@ impl Audit<'_> {
         let mut gathered = std::mem::take(&mut self.gathered);
         gathered.sort_by_key(|(_, entry)| entry.slot());
         let slot = |entry: &Entry| entry.slot().expect("only data were gathered");
-        for run in gathered.chunk_by(|(_, a), (_, b)| slot(a) + 1 == slot(b)) {
+        let runs = gathered.chunk_by(|(_, a), (_, b)| slot(a) + 1 == slot(b));
+        for run in runs.flat_map(|run| run.chunks(READ_MAX)) {
             let mut blocks = vec![Block::ZERO; run.len()];
             read_tolerant(self.medium, slot(&run[0].1), &mut blocks)?;
             for ((address, entry), block) in run.iter().zip(&blocks) {

@@ -85,6 +85,20 @@ impl BlockSet {
         self.members -= run.count;
     }
 
+    /// Takes out those blocks of the run that are in the set.
+    pub(crate) fn remove_present(&mut self, run: Run) {
+        for (word, mask) in masks(run) {
+            let present = self.word(word) & mask;
+            if present != 0 {
+                let (chunk, place) = self.chunk_mut(word);
+                let count = u64::from(present.count_ones());
+                chunk.words[place] &= !present;
+                chunk.members -= count;
+                self.members -= count;
+            }
+        }
+    }
+
     /// The first run at or after `from`, no longer than `most`, of blocks that are in this set and,
     /// if it is given, in the other too.
     pub(crate) fn find(&self, from: u64, most: u64, other: Option<&Self>) -> Option<Run> {

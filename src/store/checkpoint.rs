@@ -12,7 +12,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::block::{Block, Run, push_run, total};
+use super::block::{BLOCK_SIZE, Run, push_run, total};
 use super::budget::Budget;
 use super::engine::Engine;
 use super::entry::Entry;
@@ -90,9 +90,10 @@ impl Engine {
         self.sync("syncing a checkpoint")?;
         root.write(&*self.medium, self.checksums)?;
         self.sync("syncing a root")?;
-        self.thaw(moment, &root, &map.freed, journal, streams.copies);
+        let free_map = streams.copies.concat();
+        self.thaw(moment, &root, &map.freed, &journal, free_map);
         self.release(&released);
-        Ok(())
+        self.write_fresh()
     }
 
     fn sync(&self, doing: &str) -> Result<(), StoreError> {
@@ -138,10 +139,26 @@ impl Engine {
     /// Writes zeroes. Space that is written the first time costs the file system a change of its
     /// own metadata in the same sync; batches should not pay for that.
     fn write_once(&self, run: Run) -> Result<(), StoreError> {
-        for block in run.first..run.end() {
-            self.medium
-                .write(block, &[IoSlice::new(&Block::ZERO.0)])
-                .map_err(StoreError::io("writing new blocks of the journal"))?;
+        let zeroes = vec![0; BLOCK_SIZE];
+        let count = usize::try_from(run.count).expect("it lies in memory");
+        let pieces = vec![IoSlice::new(&zeroes); count];
+        self.medium
+            .write(run.first, &pieces)
+            .map_err(StoreError::io("writing new blocks"))
+    }
+
+    /// Writes free blocks that were never written, a few at a time, each with its own sync: the next
+    /// batch's should have as little to write as can be.
+    fn write_fresh(&self) -> Result<(), StoreError> {
+        const PIECE: u64 = 64;
+        const PIECES_MAX: usize = 64;
+        for _ in 0..PIECES_MAX {
+            let Some(run) = self.state().space.take_fresh(PIECE) else {
+                break;
+            };
+            self.write_once(run)?;
+            self.sync("syncing new blocks")?;
+            self.state().space.make_free(run);
         }
         Ok(())
     }
@@ -186,12 +203,12 @@ impl Engine {
         moment: &Moment,
         root: &Root,
         freed_pages: &[Run],
-        journal: NextJournal,
-        copies: [Vec<Run>; 2],
+        journal: &NextJournal,
+        free_map: Vec<Run>,
     ) {
         self.index_mut().thaw(root.map);
         let mut state = self.state();
-        let old_free_map = std::mem::replace(&mut state.free_map, copies.concat());
+        let old_free_map = std::mem::replace(&mut state.free_map, free_map);
         for run in freed_pages
             .iter()
             .chain(&journal.freed)
@@ -200,7 +217,7 @@ impl Engine {
             state.space.give(*run);
         }
         state.space.thaw();
-        state.journal.replace(journal.runs, moment.position);
+        state.journal.replace(journal.runs.clone(), moment.position);
         state.root_sequence = root.sequence;
         state.covered = root.covered;
         state.map_size = root.map_size;

@@ -116,7 +116,7 @@ impl Identity {
         Ok(())
     }
 
-    fn encode(&self, place: u64) -> Vec<u8> {
+    pub(crate) fn encode(&self, place: u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
         bytes.put_slice(MAGIC);
         bytes.put_u32(FORMAT);
@@ -154,7 +154,7 @@ impl Identity {
     }
 
     /// The identity in these bytes; `None` when they are damaged.
-    fn decode(place: u64, bytes: &[u8]) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn decode(place: u64, bytes: &[u8]) -> Result<Option<Self>, StoreError> {
         let mut rest = bytes;
         let mut magic = [0; MAGIC.len()];
         rest.copy_to_slice(&mut magic);

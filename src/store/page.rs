@@ -84,7 +84,8 @@ pub(crate) struct Child {
 
 /// A page that was read and found whole.
 pub(crate) struct Page {
-    bytes: Block,
+    /// Not a [`Block`]: its alignment would make the page three times as large in the cache.
+    bytes: [u8; BLOCK_SIZE],
     items: usize,
     origins: usize,
     leaf: bool,
@@ -108,7 +109,7 @@ impl Page {
         };
         (items > 0 && length <= BLOCK_SIZE && matches!(bytes.0[LEVEL], LEAF | INNER)).then_some(
             Self {
-                bytes: *bytes,
+                bytes: bytes.0,
                 items,
                 origins,
                 leaf,
@@ -130,7 +131,7 @@ impl Page {
         let (mut low, mut high) = (0, self.items);
         while low < high {
             let middle = usize::midpoint(low, high);
-            if u64_at(&self.bytes.0, self.place(middle)) <= address {
+            if u64_at(&self.bytes, self.place(middle)) <= address {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -141,7 +142,7 @@ impl Page {
 
     /// A leaf's item.
     pub(crate) fn item(&self, index: usize) -> Span<Entry> {
-        let mut item = &self.bytes.0[self.place(index)..][..ITEM_BYTES];
+        let mut item = &self.bytes[self.place(index)..][..ITEM_BYTES];
         let first = take_u64(&mut item);
         let slot = take_u40(&mut item);
         let origin = usize::from(item[0]);
@@ -167,7 +168,7 @@ impl Page {
 
     /// An inner page's child.
     pub(crate) fn child(&self, index: usize) -> Child {
-        let mut child = &self.bytes.0[self.place(index)..][..CHILD_BYTES];
+        let mut child = &self.bytes[self.place(index)..][..CHILD_BYTES];
         let first = take_u64(&mut child);
         let block = take_u64(&mut child);
         let checksum = take_u64(&mut child);
@@ -197,7 +198,7 @@ impl Page {
     }
 
     fn stamp(&self, origin: usize, timestamp: u64) -> Stamp {
-        let mut bytes = &self.bytes.0[HEADER_BYTES + origin * ORIGIN_BYTES..][..ORIGIN_BYTES];
+        let mut bytes = &self.bytes[HEADER_BYTES + origin * ORIGIN_BYTES..][..ORIGIN_BYTES];
         let settled = Generation(take_u64(&mut bytes));
         let generation = Generation(take_u64(&mut bytes));
         let rank = Rank::new(bytes[0]);
@@ -211,6 +212,8 @@ impl Page {
         }
     }
 }
+
+const _: () = assert!(size_of::<Page>() < BLOCK_SIZE + 64);
 
 /// A page in the making.
 pub(crate) struct PageDraft {
@@ -257,6 +260,18 @@ impl PageDraft {
             first: items[0].first,
         };
         (draft, count)
+    }
+
+    /// How many leaves these items fill. What fits into one depends on their origins.
+    pub(crate) fn leaves_needed(items: &[Span<Entry>]) -> usize {
+        let mut rest = items;
+        let mut leaves = 0;
+        while !rest.is_empty() {
+            let (_, count) = fitting(rest);
+            rest = &rest[count..];
+            leaves += 1;
+        }
+        leaves
     }
 
     /// An inner page of these children, at most [`CHILDREN_MAX`].

@@ -256,6 +256,8 @@ impl Plan {
         };
         let cost = if is_data {
             count * DATA_COST
+        } else if newer.goes_on_at(known.first) {
+            replaced * FREED_COST
         } else {
             TOMBSTONE_COST + replaced * FREED_COST
         };
@@ -331,6 +333,11 @@ struct Newer {
 }
 
 impl Newer {
+    /// Whether a range that begins there is one with the range before it.
+    fn goes_on_at(&self, first: u64) -> bool {
+        self.ranges.last().is_some_and(|(_, end)| end + 1 == first)
+    }
+
     fn push(&mut self, first: u64, last: u64) {
         match self.ranges.last_mut() {
             Some((_, end)) if *end + 1 == first => *end = last,

@@ -209,7 +209,7 @@ impl<'a> Rebuild<'a> {
         tail: bool,
         children: &mut Vec<Child>,
     ) -> Result<(), StoreError> {
-        let leaves = items.len().div_ceil(LEAF_ITEMS_MAX).max(1);
+        let leaves = PageDraft::leaves_needed(items).max(1);
         let share = if tail {
             LEAF_ITEMS_MAX
         } else {

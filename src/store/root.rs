@@ -126,7 +126,7 @@ impl Root {
         bytes
     }
 
-    fn decode(checksums: Checksums, place: u64, block: &Block) -> Option<Self> {
+    pub(crate) fn decode(checksums: Checksums, place: u64, block: &Block) -> Option<Self> {
         let mut rest = &block.0[..];
         let checksum = rest.get_u64();
         if checksum != checksums.metadata(Kind::Root, place, &block.0[CONTENT..]) {

@@ -21,7 +21,10 @@ pub(crate) struct Space {
     now: FreeBlocks,
     /// The blocks as the next root will name them.
     frozen: Option<FreeBlocks>,
-    /// Released blocks that are being backed, and free ones whose space is being given back.
+    /// Free blocks that were never written since their space was got.
+    fresh: BlockSet,
+    /// Released blocks that are being backed, and free ones that are being written for the first
+    /// time or whose space is being given back.
     changing: Vec<Run>,
     /// Where the search for the next blocks begins: it sweeps over the file, so that what is
     /// written together lies together, as far as that is free.
@@ -42,6 +45,7 @@ impl Space {
         Self {
             now,
             frozen: None,
+            fresh: BlockSet::default(),
             changing: Vec::new(),
             rover: 0,
         }
@@ -88,6 +92,7 @@ impl Space {
             match self.now.free.find(self.rover, left, frozen) {
                 Some(run) => {
                     self.now.free.remove(run);
+                    self.fresh.remove_present(run);
                     push_run(&mut taken, run);
                     left -= run.count;
                     self.rover = run.end();
@@ -137,11 +142,32 @@ impl Space {
 
     /// The file system backs the run, or refused to.
     pub(crate) fn end_growth(&mut self, run: Run, backed: bool) {
-        self.changing.retain(|known| *known != run);
-        if !backed {
+        if backed {
+            self.fresh.insert(run);
+            self.make_free(run);
+        } else {
+            self.changing.retain(|known| *known != run);
             self.now.released.insert(run);
-            return;
         }
+    }
+
+    /// Takes a run of up to `most` blocks that were never written, to be written for once and then
+    /// given to [`Self::make_free`].
+    pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Run> {
+        let run = self.fresh.find(0, most, None)?;
+        self.fresh.remove(run);
+        self.now.free.remove(run);
+        self.changing.push(run);
+        if let Some(frozen) = &mut self.frozen {
+            frozen.free.remove(run);
+            frozen.released.insert(run);
+        }
+        Some(run)
+    }
+
+    /// Frees a run that was being changed.
+    pub(crate) fn make_free(&mut self, run: Run) {
+        self.changing.retain(|known| *known != run);
         self.now.free.insert(run);
         if let Some(frozen) = &mut self.frozen {
             let claimed = frozen.claim(run);
@@ -182,6 +208,7 @@ impl Space {
             && let Some(run) = self.now.free.find(from, surplus, Some(&frozen.free))
         {
             self.now.free.remove(run);
+            self.fresh.remove_present(run);
             frozen.free.remove(run);
             frozen.released.insert(run);
             self.changing.push(run);

@@ -116,8 +116,11 @@ impl History {
 
     /// Commits what is queued, with checkpoints where the journal is full.
     pub(crate) fn commit(&self) {
-        while let Some(Blocked::Journal) = commit(&self.medium, &self.engine, &self.inner, 100) {
-            self.checkpoint();
+        while !self.client().queue.is_empty() {
+            let blocked = commit(&self.medium, &self.engine, &self.inner, 100);
+            if matches!(blocked, Some(Blocked::Journal)) {
+                self.checkpoint();
+            }
         }
     }
 

@@ -11,6 +11,7 @@
     reason = "tests count what fits into memory"
 )]
 
+mod deep;
 mod history;
 mod medium;
 mod model;

@@ -1,0 +1,234 @@
+//! The formats, byte for byte: what an earlier version wrote must be read for ever.
+
+use super::batch::{self, BatchKind, Header, Record, RecordContent};
+use super::block::{BLOCK_SIZE, Block, Run};
+use super::checksum::Checksums;
+use super::entry::Entry;
+use super::free_map::{ChunkRef, FreeMap};
+use super::identity::{ClusterId, Identity};
+use super::page::{Child, Page, PageDraft, PageRef};
+use super::root::{MapSize, Root, Totals};
+use super::space::FreeBlocks;
+use super::spans::Span;
+use crate::domain::{
+    Birth, Generation, Incarnation, Rank, SectorAddress, SectorRange, Stamp, StoreId, Volume,
+};
+
+const STORE: StoreId = StoreId(*b"store-identity-1");
+
+fn stamp() -> Stamp {
+    Stamp {
+        settled: Generation(0x51),
+        generation: Generation(0x52),
+        timestamp: 0x53,
+        rank: Rank::new(0x54),
+        incarnation: Incarnation(0x55),
+    }
+}
+
+/// The bytes as hex digits, without the zeroes that fill up the last block.
+fn digits(bytes: &[u8]) -> String {
+    let end = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at + 1);
+    hex::encode(&bytes[..end])
+}
+
+fn checksums() -> Checksums {
+    Checksums::of_store(STORE)
+}
+
+#[test]
+fn checksums_bind_content_and_place() {
+    let address = SectorAddress::new(Volume(1), 2).unwrap();
+    let sum = checksums().data(address, stamp(), &[7; BLOCK_SIZE]);
+    assert_eq!(format!("{sum:016x}"), "ffb8629ef66de36e");
+}
+
+#[test]
+fn the_identity_is_as_documented() {
+    let identity = Identity {
+        store: STORE,
+        cluster: ClusterId(*b"cluster-of-three"),
+        rank: Rank::new(3).unwrap(),
+        revision: 0x21,
+        incarnation: Incarnation(0x22),
+        believed: 0x23,
+        first_sequence: 0x24,
+        root_sequence: 0x25,
+        birth: Some(Birth {
+            stores: vec![Some(STORE), None, Some(StoreId([0xee; 16]))],
+        }),
+    };
+    let bytes = identity.encode(4);
+    assert_eq!(bytes.len(), 2 * BLOCK_SIZE);
+    assert_eq!(
+        digits(&bytes[..BLOCK_SIZE]),
+        "6174646473746f7200000001eb817945294ff0a973746f72652d6964656e746974792d31636c7573\
+         7465722d6f662d746872656503000000000000002100000022000000000000002300000000000000\
+         240000000000000025010305"
+    );
+    assert_eq!(
+        digits(&bytes[BLOCK_SIZE..]),
+        "73746f72652d6964656e746974792d3100000000000000000000000000000000eeeeeeeeeeeeeeee\
+         eeeeeeeeeeeeeeee"
+    );
+    assert_eq!(Identity::decode(4, &bytes).unwrap(), Some(identity));
+    assert_eq!(Identity::decode(0, &bytes).unwrap(), None);
+}
+
+#[test]
+fn the_root_is_as_documented() {
+    let chunk = |first| ChunkRef::decode(&mut &[first; 20][..]);
+    let root = Root {
+        sequence: 0x31,
+        covered: 0x32,
+        totals: Totals {
+            data: 0x33,
+            tombstones: 0x34,
+        },
+        map_size: MapSize {
+            leaves: 0x35,
+            inner: 0x36,
+        },
+        map: Some(PageRef {
+            block: 0x37,
+            checksum: 0x38,
+            bound: stamp(),
+        }),
+        space: [chunk(0x39), chunk(0x3a)],
+    };
+    let bytes = root.encode(checksums(), 3);
+    assert_eq!(
+        digits(&bytes),
+        "f3b97969fe588cd461746464726f6f74000000000000003100000000000000320000000000000033\
+         00000000000000340000000000000035000000000000003601000000000000003700000000000000\
+         38000000000000005100000000000000520000000000000053540000005539393939393939393939\
+         393939393939393939393a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a"
+    );
+    let block = Block(bytes.try_into().unwrap());
+    assert_eq!(Root::decode(checksums(), 3, &block), Some(root));
+    assert_eq!(Root::decode(checksums(), 7, &block), None);
+}
+
+#[test]
+fn a_batch_is_as_documented() {
+    let header = Header {
+        kind: BatchKind::Batch,
+        incarnation: Incarnation(0x41),
+        sequence: 0x42,
+        previous: 0x43,
+        stable: 0x44,
+        root_sequence: 0x45,
+        totals: Totals {
+            data: 0x46,
+            tombstones: 0x47,
+        },
+    };
+    let range = |index, count| {
+        SectorRange::new(SectorAddress::new(Volume(2), index).unwrap(), count).unwrap()
+    };
+    let records = vec![
+        Record {
+            range: range(5, 2),
+            stamp: stamp(),
+            content: RecordContent::Data {
+                slot: 0x61,
+                checksums: vec![0x62, 0x63],
+            },
+            freed: vec![Run::new(0x64, 1), Run::new(0x66, 1)],
+        },
+        Record {
+            range: range(9, 1000),
+            stamp: stamp(),
+            content: RecordContent::Tombstone,
+            freed: vec![],
+        },
+    ];
+    let bytes = batch::encode(checksums(), STORE, 9, &header, &records);
+    assert_eq!(
+        digits(&bytes),
+        "f50e28d399111186617464646274636873746f72652d6964656e746974792d3101000000000000f2\
+         00000002000000410000000000000042000000000000004300000000000000440000000000000045\
+         00000000000000460000000000000047000000000000000001000002000000020002000000000005\
+         00000000000000510000000000000052000000000000005354000000550000000000000061000000\
+         00000000620000000000000063000000000000006400000001000000000000006600000001020000\
+         00000003e80002000000000009000000000000005100000000000000520000000000000053540000\
+         0055"
+    );
+    let block = [Block(bytes.try_into().unwrap())];
+    let read = batch::decode(checksums(), STORE, 9, &block).unwrap();
+    assert_eq!(
+        (read.header, read.records, read.blocks),
+        (header, records, 1)
+    );
+    assert_eq!(batch::decode(checksums(), STORE, 10, &block), None);
+    let other = StoreId([1; 16]);
+    assert_eq!(
+        batch::decode(Checksums::of_store(other), other, 9, &block),
+        None
+    );
+}
+
+#[test]
+fn pages_are_as_documented() {
+    let span = |first, last, value| Span { first, last, value };
+    let items = [
+        span(
+            3,
+            3,
+            Entry::Data {
+                stamp: stamp(),
+                slot: 0x71,
+                checksum: 0x72,
+            },
+        ),
+        span(4, 9, Entry::Tombstone { stamp: Stamp::ZERO }),
+        span(20, u64::MAX, Entry::Lost { bound: stamp() }),
+    ];
+    let (draft, count) = PageDraft::leaf(&items, 100, 0x73);
+    let (leaf, bytes) = draft.seal(checksums(), 8);
+    assert_eq!((count, leaf.bound), (3, stamp()));
+    assert_eq!(
+        digits(&bytes.0),
+        "51c41cbe06c2ac7f0102000300000000000000000000007300000000000000510000000000000052\
+         54000000550000000000000000000000000000000000000000000000000000000003000000007100\
+         00000000000000530000000000000072000000000000000400000000000100000000000000000000\
+         00000000000500000000000000140000000001000000000000000053ffffffffffffffeb"
+    );
+    let page = Page::open(checksums(), leaf, &bytes).unwrap();
+    assert_eq!(page.items().collect::<Vec<_>>(), items);
+
+    let children = [3, 500].map(|first| Child { first, page: leaf });
+    let (inner, bytes) = PageDraft::inner(&children, 0x74).seal(checksums(), 11);
+    assert_eq!(
+        digits(&bytes.0),
+        "c6108345f49bf6d40200000200000000000000000000007400000000000000030000000000000008\
+         51c41cbe06c2ac7f0000000000000051000000000000005200000000000000535400000055000000\
+         00000001f4000000000000000851c41cbe06c2ac7f00000000000000510000000000000052000000\
+         00000000535400000055"
+    );
+    let page = Page::open(checksums(), inner, &bytes).unwrap();
+    assert_eq!(page.children().collect::<Vec<_>>(), children);
+    let elsewhere = PageRef { block: 12, ..inner };
+    assert!(Page::open(checksums(), elsewhere, &bytes).is_none());
+}
+
+#[test]
+fn the_free_map_is_as_documented() {
+    let mut blocks = FreeBlocks {
+        end: 1000,
+        ..FreeBlocks::default()
+    };
+    blocks.free.insert(Run::new(40, 2));
+    blocks.free.insert(Run::new(300, 200));
+    blocks.released.insert(Run::new(42, 100));
+    let journal = [Run::new(8, 16), Run::new(500, 1)];
+    let stream = FreeMap::encode(&journal, &blocks);
+    assert_eq!(digits(&stream), "020810f40301e80703280400c9019e019003");
+    let read = FreeMap::decode(&stream).unwrap();
+    assert_eq!(read.journal, journal);
+    assert_eq!(FreeMap::encode(&read.journal, &read.blocks), stream);
+    assert!(FreeMap::decode(&stream[..stream.len() - 1]).is_none());
+}
