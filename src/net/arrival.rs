@@ -1,8 +1,8 @@
 //! What a new connection is, found out at the least cost.
 //!
-//! Nothing that arrives is taken out of the system's buffer before it is known what it is: bytes
-//! are looked at there, into a buffer on the stack, so that a connection that is silent, or sends
-//! half a request, keeps nothing here but its socket and its task. A connection whose first 8
+//! What arrives first is looked at in the system's buffer before it is taken out of it, into a
+//! buffer on the stack, so that a connection that is silent, or has sent half a request, keeps
+//! nothing here but its socket and its task. A connection whose first 8
 //! bytes are a session hello's is a session; at the first byte that differs it is classic, and
 //! becomes a client with its first authenticated request.
 
@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
@@ -27,8 +28,8 @@ use super::peer_connection::PeerConnection;
 use super::transport::{SealedReader, SealedWriter};
 use super::{Disk, Host, NetError, PeerSession, handshake, socket};
 use crate::wire::{
-    Asker, ClientResponse, ClientStatus, EncodedResponse, Glance, PeerMessage, SESSION_MAGIC,
-    WRITE_REQUEST_BYTES, glance,
+    Asker, ClientResponse, ClientStatus, Glance, PeerMessage, SESSION_MAGIC, WRITE_REQUEST_BYTES,
+    glance,
 };
 
 /// Enough to see the longest request whole.
@@ -77,12 +78,19 @@ async fn stay<H: Host, D: Disk>(
 enum Arrival {
     /// The next bytes to be read are a session's magic.
     Session,
-    /// The next bytes to be read are an authenticated request.
-    Client(Failures),
+    /// A classic client.
+    Client(Newcomer),
 }
 
-/// Finds out what the connection is. What is before a classic client's first authenticated request
-/// is taken off and answered by the rules of the protocol.
+/// A classic client that has just sent its first authenticated request.
+#[derive(Default)]
+pub(super) struct Newcomer {
+    /// What was read of it already, from that request on.
+    pub(super) received: BytesMut,
+    pub(super) failures: Failures,
+}
+
+/// Finds out what the connection is.
 #[expect(clippy::manual_async_fn, reason = "smaller, as said above")]
 fn arrive<H: Host, D: Disk>(
     stream: &TcpStream,
@@ -97,30 +105,66 @@ fn arrive<H: Host, D: Disk>(
         if !*shared.serving.borrow() {
             Box::pin(served(shared)).await?;
         }
-        let mut failures = Failures::default();
-        loop {
-            let seen = look(stream, |bytes| {
-                match glance(&shared.identity.client_key, bytes) {
-                    Glance::Incomplete => None,
-                    seen => Some(seen),
+        let begins_well = look(stream, |bytes| {
+            match glance(&shared.identity.client_key, bytes) {
+                Glance::Incomplete => None,
+                seen => Some(seen == Glance::Request),
+            }
+        });
+        if begins_well.await? {
+            Ok(Arrival::Client(Newcomer::default()))
+        } else {
+            Box::pin(sift(stream, place, shared))
+                .await
+                .map(Arrival::Client)
+        }
+    }
+}
+
+/// Takes off what is before a client's first authenticated request, and answers it by the rules of
+/// the protocol. Returns with that request.
+///
+/// From here on bytes are kept in a buffer of our own, the beginning of a request at most: left
+/// behind garbage in the system's buffer, it may keep that so full that the rest never comes.
+async fn sift<H: Host, D: Disk>(
+    stream: &TcpStream,
+    place: &Place,
+    shared: &Shared<H, D>,
+) -> Result<Newcomer, NetError> {
+    let key = &shared.identity.client_key;
+    let mut newcomer = Newcomer::default();
+    loop {
+        let Newcomer { received, failures } = &mut newcomer;
+        match glance(key, received) {
+            Glance::Request => return Ok(newcomer),
+            Glance::Garbage(bytes) => received.advance(bytes),
+            Glance::WrongTag {
+                number,
+                kind,
+                bytes,
+            } => {
+                received.advance(bytes);
+                if let Some(address) = place.address() {
+                    failures.note(&shared.settings, &shared.refusals, address);
                 }
-            });
-            match seen.await? {
-                Glance::Request => return Ok(Arrival::Client(failures)),
-                Glance::Incomplete => {}
-                Glance::Garbage(bytes) => take(stream, bytes)?,
-                Glance::WrongTag {
-                    number,
-                    kind,
-                    bytes,
-                } => {
-                    take(stream, bytes)?;
-                    if let Some(address) = place.address() {
-                        failures.note(&shared.settings, &shared.refusals, address);
-                    }
-                    let response = ClientResponse::bare(number, kind, ClientStatus::AuthFailure);
-                    let response = response.encode(&shared.identity.client_key);
-                    Box::pin(refuse(stream, response, &mut failures)).await?;
+                let response = ClientResponse::bare(number, kind, ClientStatus::AuthFailure);
+                let response = response.encode(key);
+                write_all(stream, &[&response.head[..], &response.tag].concat()).await?;
+                if failures.are_too_many() {
+                    failures.pause().await;
+                }
+            }
+            Glance::Incomplete => {
+                if received.is_empty() {
+                    *received = BytesMut::new();
+                }
+                stream.readable().await?;
+                received.reserve(GLANCE_BYTES - received.len());
+                match stream.try_read_buf(received) {
+                    Ok(0) => return Err(NetError::Closed),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
@@ -145,23 +189,14 @@ async fn served<H, D>(shared: &Shared<H, D>) -> Result<(), NetError> {
     served.map(|_| ()).map_err(|_| NetError::Stopped)
 }
 
-async fn refuse(
-    stream: &TcpStream,
-    response: EncodedResponse,
-    failures: &mut Failures,
-) -> Result<(), NetError> {
-    let bytes = [&response.head[..], &response.tag].concat();
-    let mut rest = &bytes[..];
-    while !rest.is_empty() {
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), NetError> {
+    while !bytes.is_empty() {
         stream.writable().await?;
-        match stream.try_write(rest) {
-            Ok(written) => rest = &rest[written..],
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
-    }
-    if failures.are_too_many() {
-        failures.pause().await;
     }
     Ok(())
 }
@@ -171,11 +206,11 @@ async fn classic<H: Host, D: Disk>(
     address: SocketAddr,
     place: &Place,
     shared: &Shared<H, D>,
-    failures: Failures,
+    newcomer: Newcomer,
 ) -> Result<(), NetError> {
     place.become_client()?;
     socket::prepare_classic(&stream)?;
-    let connection = ClassicConnection::new(stream, address, shared, failures);
+    let connection = ClassicConnection::new(stream, address, shared, newcomer);
     connection.run(shared.stage.clone()).await
 }
 
@@ -264,17 +299,4 @@ fn nothing_follows(stream: &TcpStream) -> io::Result<bool> {
     Ok(asked[0]
         .revents()
         .intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR))
-}
-
-/// Takes bytes off that were seen before.
-fn take(stream: &TcpStream, mut bytes: usize) -> Result<(), NetError> {
-    let mut scratch = [0; GLANCE_BYTES];
-    while bytes > 0 {
-        match stream.try_read(&mut scratch[..bytes.min(GLANCE_BYTES)]) {
-            Ok(0) => return Err(NetError::Closed),
-            Ok(read) => bytes -= read,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

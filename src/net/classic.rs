@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::arrival::Newcomer;
 use super::failures::Failures;
 use super::gather::Gather;
 use super::listener::Shared;
@@ -72,7 +73,7 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
         stream: TcpStream,
         address: SocketAddr,
         shared: &'a Shared<H, D>,
-        failures: Failures,
+        newcomer: Newcomer,
     ) -> Self {
         Self {
             stream,
@@ -81,10 +82,10 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
             key: &shared.identity.client_key,
             refusals: &shared.refusals,
             settings: &shared.settings,
-            received: BytesMut::new(),
+            received: newcomer.received,
             read_bytes: READ_BYTES_MIN,
             gather: Gather::default(),
-            failures,
+            failures: newcomer.failures,
             half_closed: None,
             draining: false,
             unanswered: 0,

@@ -119,6 +119,35 @@ fn every_round_of_an_operation_finishes_with_it() {
 }
 
 #[test]
+fn the_oldest_finished_are_dropped_first_and_only_as_many_as_needed() {
+    let mut queue = LinkQueue::new(credit(3, 1 << 30), credit(100, 1 << 30));
+    queue.push(
+        (0..5)
+            .map(|sequence| store(&identity(1), sequence))
+            .collect(),
+    );
+    // Both while there is no room, and when more comes later.
+    queue.finish(store(&identity(1), 4).id.operation);
+    queue.finish(store(&identity(1), 1).id.operation);
+    assert_eq!(queue.dropped(), 2);
+    queue.finish(store(&identity(1), 3).id.operation);
+    queue.finish(store(&identity(1), 2).id.operation);
+    assert_eq!(queue.dropped(), 2, "there is room");
+    queue.push(vec![store(&identity(1), 5)]);
+    assert_eq!(sequences(&queue.take(u64::MAX)), [0, 3, 5]);
+
+    let bytes = 2 * cost(&store(&identity(1), 0));
+    let mut queue = LinkQueue::new(credit(100, bytes), credit(100, 1 << 30));
+    queue.push(
+        (0..4)
+            .map(|sequence| store(&identity(1), sequence))
+            .collect(),
+    );
+    (0..4).for_each(|sequence| queue.finish(store(&identity(1), sequence).id.operation));
+    assert_eq!(sequences(&queue.take(u64::MAX)), [2, 3]);
+}
+
+#[test]
 fn a_reply_has_to_answer_what_is_under_way() {
     let mut queue = LinkQueue::new(credit(100, 1 << 30), credit(1, 1 << 30));
     queue.push(vec![store(&identity(1), 0), stamps(1)]);

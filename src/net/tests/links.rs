@@ -1,5 +1,6 @@
 //! Single connections of links, over pipes: what depends on time runs while time stands still.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,10 +10,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::support::*;
+use crate::domain::{Answer, Held, Incarnation, Rank, Reply, Request, Runs, Vote};
 use crate::net::link_connection::LinkConnection;
 use crate::net::transport::{SealedReader, SealedWriter};
-use crate::net::{NetError, PeerEvents, RegisterClient, Settings, handshake};
-use crate::wire::{Acceptor, Asker, Connector, Credit, PeerMessage, Process, SessionKey};
+use crate::net::{NetError, PeerEvents, RegisterClient, Settings, Stage, handshake};
+use crate::wire::{
+    Acceptor, Asker, Connector, Credit, Introduction, PeerMessage, Process, SessionKey,
+};
 
 /// The other end of a link's connection, played by the test.
 struct Peer {
@@ -48,10 +52,10 @@ impl Peer {
 
 struct Piped {
     peer: Peer,
-    client: std::sync::Arc<RegisterClient>,
-    events: std::sync::Arc<TestEvents>,
+    client: Arc<RegisterClient>,
+    events: Arc<TestEvents>,
     connection: JoinHandle<NetError>,
-    _introduction: watch::Sender<crate::wire::Introduction>,
+    _introduction: watch::Sender<Introduction>,
 }
 
 /// A link of process 1 with a pipe that holds this many bytes, up to the link's introduction.
@@ -81,7 +85,7 @@ async fn piped(settings: &Settings, pipe_bytes: usize) -> Piped {
         incarnation: own.incarnation,
     };
     let client = RegisterClient::new(rank(2), String::new(), own.into(), settings);
-    let events = std::sync::Arc::new(TestEvents::default());
+    let events = Arc::new(TestEvents::default());
     let introduced = watch::Sender::new(introduction(1));
     let connection = tokio::spawn({
         let (client, events) = (client.clone(), events.clone());
@@ -238,10 +242,55 @@ async fn what_no_correct_peer_says_ends_the_connection() {
     )
     .await;
     let mut wrong = stored(store(&own, 1).id);
-    wrong.answer = crate::domain::Answer::Held(crate::domain::Held {
-        votes: crate::domain::Runs::uniform(1, crate::domain::Vote::ZERO),
+    wrong.answer = Answer::Held(Held {
+        votes: Runs::uniform(1, Vote::ZERO),
         values: Vec::new(),
     });
     ends(PeerMessage::Reply(wrong), "does not fit its request").await;
     ends(PeerMessage::Request(store(&own, 3)), "type 0x12").await;
+}
+
+/// Sends from within the event, as a process may.
+struct Eager {
+    client: OnceLock<Arc<RegisterClient>>,
+    request: Request,
+}
+
+impl PeerEvents for Eager {
+    fn connected(&self, _peer: Rank, _incarnation: Incarnation, _introduction: Introduction) {
+        let client = self.client.get().unwrap();
+        client.send(vec![self.request.clone()]);
+    }
+
+    fn introduced(&self, _peer: Rank, _introduction: Introduction) {}
+
+    fn disconnected(&self, _peer: Rank) {}
+
+    fn replies(&self, _from: Rank, _replies: Vec<Reply>) {}
+}
+
+/// What the event of a new connection makes the process send must not be lost: nothing would send
+/// it again before the next connection.
+#[tokio::test]
+async fn what_is_sent_on_hearing_of_the_connection_is_not_lost() {
+    let server = Server::start(Settings::default()).await;
+    let own = Arc::new(identity(1));
+    let eager = Arc::new(Eager {
+        client: OnceLock::new(),
+        request: store(&own, 1),
+    });
+    let address = server.address.to_string();
+    let client = RegisterClient::new(rank(2), address, own, &Settings::default());
+    assert!(eager.client.set(client.clone()).is_ok());
+    let introduction = watch::Sender::new(introduction(1));
+    let stage = watch::Sender::new(Stage::Running);
+    let running = tokio::spawn(client.run(eager, introduction.subscribe(), stage.subscribe()));
+    server
+        .host
+        .asked
+        .wait(|asked| (asked.len() == 1).then_some(()))
+        .await;
+    stage.send_replace(Stage::Stopped);
+    running.await.unwrap();
+    server.stop().await;
 }
