@@ -191,8 +191,11 @@ async fn recognize_all(switchboard: Arc<Switchboard>) {
     let mut news = Vec::new();
     while switchboard.news().take(&mut news).await {
         for item in news.drain(..) {
-            if let News::Introduced { peer, .. } = item {
-                switchboard.recognize(peer);
+            if let News::Introduced {
+                peer, connection, ..
+            } = item
+            {
+                switchboard.recognize(peer, connection);
             }
         }
     }

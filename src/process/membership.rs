@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::birth::{Met, Recognition, Unborn, Verdict, adopt, recognize};
 use super::run::ProcessError;
-use super::switchboard::{News, Switchboard};
+use super::switchboard::{Connection, News, Switchboard};
 use crate::domain::{Birth, ProcessState, Rank, StoreId};
 use crate::store::DiskSectors;
 use crate::wire::Introduction;
@@ -27,6 +27,8 @@ pub(crate) struct Membership {
     unborn: Unborn,
     birth: Option<Birth>,
     met: BTreeMap<Rank, Met>,
+    /// Over which they were met.
+    connections: BTreeMap<Rank, Connection>,
     store: Arc<DiskSectors>,
     switchboard: Arc<Switchboard>,
     introduction: watch::Sender<Introduction>,
@@ -78,6 +80,7 @@ impl Membership {
             unborn,
             birth,
             met,
+            connections: BTreeMap::new(),
             store,
             switchboard,
             introduction,
@@ -113,9 +116,11 @@ impl Membership {
         match news {
             News::Introduced {
                 peer,
+                connection,
                 introduction: Introduction { store, birth, .. },
             } => {
                 self.met.insert(peer, Met { store, birth });
+                self.connections.insert(peer, connection);
             }
             News::Disconnected(peer) => {
                 self.met.remove(&peer);
@@ -167,20 +172,20 @@ impl Membership {
     }
 
     async fn recognize_all(&mut self) -> Result<(), ProcessError> {
-        let met: Vec<(Rank, StoreId)> = self
+        let met: Vec<(Rank, StoreId, Connection)> = self
             .met
             .iter()
-            .map(|(rank, met)| (*rank, met.store))
+            .map(|(rank, met)| (*rank, met.store, self.connections[rank]))
             .collect();
-        for (peer, store) in met {
+        for (peer, store, connection) in met {
             let birth = self.birth.as_ref().expect("asked of a born process only");
             match recognize(birth, peer, store) {
-                Recognition::Known => self.switchboard.recognize(peer),
+                Recognition::Known => self.switchboard.recognize(peer, connection),
                 Recognition::Adopt => {
                     let adopted = adopt(birth, peer, store);
                     self.record(adopted).await?;
                     info!(%peer, %store, "recorded the store of a process that joined later");
-                    self.switchboard.recognize(peer);
+                    self.switchboard.recognize(peer, connection);
                 }
                 Recognition::Stranger { recorded } => error!(
                     %peer, %store, %recorded,

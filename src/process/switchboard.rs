@@ -5,7 +5,7 @@
 //! empty directory that took a process's place has no vote, whatever it answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::{Incarnation, Rank, Reply, Request};
 use crate::net::{PeerEvents, PeerSession};
@@ -22,6 +22,8 @@ pub(crate) enum News {
     Introduced {
         /// Which peer.
         peer: Rank,
+        /// Over which of the link's connections.
+        connection: Connection,
         /// What it said.
         introduction: Introduction,
     },
@@ -29,21 +31,28 @@ pub(crate) enum News {
     Disconnected(Rank),
 }
 
+/// One of a link's connections.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Connection(u64);
+
 /// The junction between the network's tasks, the workers and the membership.
 #[derive(Debug)]
 pub(crate) struct Switchboard {
     workers: Vec<Arc<Inbox<Item>>>,
-    recognized: Vec<AtomicBool>,
+    /// By rank: twice the number of the link's state, which every connection and every end of one
+    /// raises, and one more while the peer's store is recognized. In one word, so that what is
+    /// found out about one connection is never held for the next.
+    standings: Vec<AtomicU64>,
     news: Inbox<News>,
 }
 
 impl Switchboard {
     /// For a cluster of `processes`, with these workers' inboxes.
     pub(crate) fn new(processes: u8, workers: Vec<Arc<Inbox<Item>>>) -> Self {
-        let recognized = (0..processes).map(|_| AtomicBool::new(false)).collect();
+        let standings = (0..processes).map(|_| AtomicU64::new(0)).collect();
         Self {
             workers,
-            recognized,
+            standings,
             news: Inbox::new(),
         }
     }
@@ -53,9 +62,18 @@ impl Switchboard {
         &self.news
     }
 
-    /// The peer's store is the right one: it has a vote, and is owed what is unfinished.
-    pub(crate) fn recognize(&self, peer: Rank) {
-        if !self.recognized[peer.place()].swap(true, Ordering::AcqRel) {
+    /// The peer's store on this connection is the right one: it has a vote, and is owed what is
+    /// unfinished. Nothing when that connection is gone, or known already.
+    pub(crate) fn recognize(&self, peer: Rank, Connection(number): Connection) {
+        let (unrecognized, recognized) = (2 * number, 2 * number + 1);
+        let standing = &self.standings[peer.place()];
+        let exchanged = standing.compare_exchange(
+            unrecognized,
+            recognized,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if exchanged.is_ok() {
             for worker in &self.workers {
                 worker.put(Item::PeerConnected(peer));
             }
@@ -64,7 +82,7 @@ impl Switchboard {
 
     /// Whether a link to this peer is up and its store is the right one.
     pub(crate) fn is_recognized(&self, peer: Rank) -> bool {
-        self.recognized[peer.place()].load(Ordering::Acquire)
+        self.standings[peer.place()].load(Ordering::Acquire) % 2 == 1
     }
 
     /// Hands a peer's requests to the workers. Which one gets a request decides about speed only:
@@ -76,6 +94,14 @@ impl Switchboard {
             |request| shard(request.question.range().first(), self.workers.len()),
             |requests| Item::Requests { from, requests },
         );
+    }
+
+    /// Another connection of the link to this peer, or none: it is not recognized any more. Only
+    /// the link's own task calls this.
+    fn change(&self, peer: Rank) {
+        let standing = &self.standings[peer.place()];
+        let number = standing.load(Ordering::Acquire) / 2;
+        standing.store(2 * (number + 1), Ordering::Release);
     }
 
     fn route<T>(
@@ -102,16 +128,21 @@ impl Switchboard {
 
 impl PeerEvents for Switchboard {
     fn connected(&self, peer: Rank, _incarnation: Incarnation, introduction: Introduction) {
-        self.recognized[peer.place()].store(false, Ordering::Release);
-        self.news.put(News::Introduced { peer, introduction });
+        self.change(peer);
+        self.introduced(peer, introduction);
     }
 
     fn introduced(&self, peer: Rank, introduction: Introduction) {
-        self.news.put(News::Introduced { peer, introduction });
+        let connection = Connection(self.standings[peer.place()].load(Ordering::Acquire) / 2);
+        self.news.put(News::Introduced {
+            peer,
+            connection,
+            introduction,
+        });
     }
 
     fn disconnected(&self, peer: Rank) {
-        self.recognized[peer.place()].store(false, Ordering::Release);
+        self.change(peer);
         self.news.put(News::Disconnected(peer));
     }
 
@@ -125,5 +156,59 @@ impl PeerEvents for Switchboard {
             .filter(|reply| own(reply) < self.workers.len())
             .collect();
         self.route(replies, own, |replies| Item::Replies { from, replies });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::StoreId;
+
+    #[tokio::test]
+    async fn what_is_found_out_of_one_connection_is_not_held_for_the_next() {
+        let switchboard = Switchboard::new(3, vec![Arc::new(Inbox::new())]);
+        let peer = Rank::new(2).unwrap();
+        let connect = |store| {
+            let introduction = Introduction {
+                store: StoreId([store; 16]),
+                birth: None,
+                empty: false,
+            };
+            switchboard.connected(peer, Incarnation(1), introduction);
+        };
+        connect(1);
+        let mut news = Vec::new();
+        switchboard.news().take(&mut news).await;
+        let Some(News::Introduced { connection, .. }) = news.pop() else {
+            panic!("an introduction");
+        };
+        // While the first is thought about, the peer comes back with another directory.
+        switchboard.disconnected(peer);
+        switchboard.recognize(peer, connection);
+        assert!(!switchboard.is_recognized(peer));
+        connect(9);
+        switchboard.recognize(peer, connection);
+        assert!(
+            !switchboard.is_recognized(peer),
+            "the empty store has no vote"
+        );
+        switchboard.news().take(&mut news).await;
+        let Some(News::Introduced { connection, .. }) = news.pop() else {
+            panic!("an introduction");
+        };
+        switchboard.recognize(peer, connection);
+        assert!(switchboard.is_recognized(peer));
+        switchboard.introduced(
+            peer,
+            Introduction {
+                store: StoreId([9; 16]),
+                birth: None,
+                empty: false,
+            },
+        );
+        assert!(
+            switchboard.is_recognized(peer),
+            "news do not end a connection"
+        );
     }
 }
