@@ -20,7 +20,7 @@ fn tiny() -> Settings {
     Settings {
         credit: Credit {
             requests: 2,
-            bytes: 10_000,
+            bytes: 12_000,
         },
         queue_requests_max: 4,
         queue_bytes_max: 100_000,
