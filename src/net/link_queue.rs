@@ -4,6 +4,9 @@
 //! that are not finished, whose number is bounded by the admission of client requests, and to
 //! finished ones, of which the oldest are dropped as soon as the queue is over its limits. A
 //! dropped store is left to catch-up: its operation has its majority without this peer.
+//!
+//! Stores leave a part of the credit to questions. A peer whose disk is full, or slow, answers
+//! questions all the same, and those must not wait behind the stores that it can not do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,12 +21,16 @@ pub(super) struct LinkQueue {
     credit: Credit,
     /// By their places in the order of sending.
     waiting: BTreeMap<u64, Waiting>,
+    /// The places of those that are no stores.
+    questions: BTreeSet<u64>,
     /// The places of requests that may be dropped.
     finished: BTreeSet<u64>,
     known: BTreeMap<RequestId, Known>,
     next_place: u64,
     waiting_bytes: u64,
     under_way: Credit,
+    /// Of it, the stores.
+    stores_under_way: Credit,
     dropped: u64,
 }
 
@@ -46,14 +53,13 @@ impl LinkQueue {
             limits,
             credit,
             waiting: BTreeMap::new(),
+            questions: BTreeSet::new(),
             finished: BTreeSet::new(),
             known: BTreeMap::new(),
             next_place: 0,
             waiting_bytes: 0,
-            under_way: Credit {
-                requests: 0,
-                bytes: 0,
-            },
+            under_way: NOTHING,
+            stores_under_way: NOTHING,
             dropped: 0,
         }
     }
@@ -69,6 +75,9 @@ impl LinkQueue {
             let cost = cost(&request);
             self.known.insert(request.id, Known::Waiting { place });
             self.waiting_bytes += cost;
+            if !is_store(&request) {
+                self.questions.insert(place);
+            }
             self.waiting.insert(place, Waiting { request, cost });
         }
         self.drop_excess();
@@ -85,10 +94,7 @@ impl LinkQueue {
         });
         let places: Vec<u64> = places.collect();
         for place in places {
-            if matches!(
-                self.waiting[&place].request.question,
-                Question::Store { .. }
-            ) {
+            if is_store(&self.waiting[&place].request) {
                 self.finished.insert(place);
             } else {
                 self.forget(place);
@@ -104,15 +110,18 @@ impl LinkQueue {
         let mut taken = Vec::new();
         let mut taken_bytes = 0;
         while taken_bytes < bytes
-            && let Some((&place, next)) = self.waiting.first_key_value()
-            && fits(self.credit, self.under_way, next.cost)
+            && let Some(place) = self.next()
         {
-            let (cost, id) = (next.cost, next.request.id);
-            let store = matches!(next.request.question, Question::Store { .. });
+            let next = &self.waiting[&place];
+            let (cost, id, store) = (next.cost, next.request.id, is_store(&next.request));
             taken.push(self.forget(place));
             taken_bytes += cost;
             self.under_way.requests += 1;
             self.under_way.bytes += cost;
+            if store {
+                self.stores_under_way.requests += 1;
+                self.stores_under_way.bytes += cost;
+            }
             self.known.insert(id, Known::UnderWay { cost, store });
         }
         taken
@@ -120,8 +129,24 @@ impl LinkQueue {
 
     /// Whether [`Self::take`] would give anything.
     pub(super) fn is_ready(&self) -> bool {
-        let first = self.waiting.first_key_value();
-        first.is_some_and(|(_, next)| fits(self.credit, self.under_way, next.cost))
+        self.next().is_some()
+    }
+
+    /// The place of what goes out next: the oldest, but questions pass by stores that have used up
+    /// their part of the credit. (Not those that only wait for their turn, or questions might keep
+    /// a large store out for ever.)
+    fn next(&self) -> Option<u64> {
+        let (&oldest, next) = self.waiting.first_key_value()?;
+        let of_stores = Credit {
+            requests: self.credit.requests - self.credit.requests / QUESTIONS_PART,
+            bytes: self.credit.bytes - self.credit.bytes / u64::from(QUESTIONS_PART),
+        };
+        let passed = is_store(&next.request) && !fits(of_stores, self.stores_under_way, next.cost);
+        let place = match passed {
+            true => *self.questions.first()?,
+            false => oldest,
+        };
+        fits(self.credit, self.under_way, self.waiting[&place].cost).then_some(place)
     }
 
     /// Checks that a reply answers something that is under way, which it then no longer is.
@@ -168,6 +193,10 @@ impl LinkQueue {
         self.known.remove(&id);
         self.under_way.requests -= 1;
         self.under_way.bytes -= cost;
+        if store {
+            self.stores_under_way.requests -= 1;
+            self.stores_under_way.bytes -= cost;
+        }
         Ok(store)
     }
 
@@ -184,10 +213,23 @@ impl LinkQueue {
     fn forget(&mut self, place: u64) -> Request {
         let waiting = self.waiting.remove(&place).expect("the place is taken");
         self.finished.remove(&place);
+        self.questions.remove(&place);
         self.known.remove(&waiting.request.id);
         self.waiting_bytes -= waiting.cost;
         waiting.request
     }
+}
+
+/// One part in so many of the credit is for questions alone.
+const QUESTIONS_PART: u32 = 4;
+
+const NOTHING: Credit = Credit {
+    requests: 0,
+    bytes: 0,
+};
+
+fn is_store(request: &Request) -> bool {
+    matches!(request.question, Question::Store { .. })
 }
 
 /// Whether one more request of this cost may be under way. The one that grants the credit reckons

@@ -1,7 +1,8 @@
 //! The disk as a process's own clients see it: any range, cut into operations of the register.
 //!
-//! Admission is here and nowhere else: a semaphore counted in sectors bounds what all clients of
-//! this process have under way, and with it every queue behind. An operation keeps its permits
+//! Admission is here and nowhere else: semaphores counted in sectors bound what all clients of
+//! this process have under way, and with it every queue behind. Reads have one of their own, or
+//! they would wait behind writes that no majority has the space for. An operation keeps its permits
 //! until the register is done with it, even when its client has gone or its deadline has passed.
 
 use std::collections::VecDeque;
@@ -20,6 +21,9 @@ use crate::register::{
 
 /// What all clients of a process may have under way, in sectors: 64 MiB.
 pub(crate) const ADMISSION_SECTORS: u16 = 16 * 1024;
+
+/// The part of it that is for reads.
+const READ_SECTORS: u16 = ADMISSION_SECTORS / 2;
 
 /// What a discard costs of it: its size on disk and in messages does not grow with its length.
 const DISCARD_COST: u32 = 8;
@@ -64,7 +68,8 @@ pub struct Disk {
 struct Shared {
     sectors: u64,
     workers: Vec<Arc<Inbox<Item>>>,
-    admission: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
     io_timeout: Option<Duration>,
 }
 
@@ -77,12 +82,13 @@ impl Disk {
         workers: Vec<Arc<Inbox<Item>>>,
         io_timeout: Option<Duration>,
     ) -> Self {
-        let admission = Arc::new(Semaphore::new(usize::from(ADMISSION_SECTORS)));
+        let semaphore = |sectors: u16| Arc::new(Semaphore::new(usize::from(sectors)));
         Self {
             shared: Arc::new(Shared {
                 sectors,
                 workers,
-                admission,
+                reads: semaphore(READ_SECTORS),
+                changes: semaphore(ADMISSION_SECTORS - READ_SECTORS),
                 io_timeout,
             }),
         }
@@ -139,13 +145,15 @@ impl Disk {
     /// Admits nothing more: requests that wait for admission and those that come fail with
     /// [`DiskError::ShuttingDown`]. What was admitted goes on.
     pub(crate) fn close(&self) {
-        self.shared.admission.close();
+        self.shared.reads.close();
+        self.shared.changes.close();
     }
 
     /// Sectors' worth of operations that are admitted and not done.
     #[cfg(test)]
     fn admitted(&self) -> usize {
-        usize::from(ADMISSION_SECTORS) - self.shared.admission.available_permits()
+        let Shared { reads, changes, .. } = &*self.shared;
+        usize::from(ADMISSION_SECTORS) - reads.available_permits() - changes.available_permits()
     }
 
     fn ranges(
@@ -199,7 +207,7 @@ impl Disk {
     }
 
     async fn begin(&self, command: Command) -> Result<Pending, DiskError> {
-        let permit = self.admit(cost(&command)).await?;
+        let permit = self.admit(&command).await?;
         let (done, pending) = oneshot::channel();
         let worker = shard(command.range().first(), self.shared.workers.len());
         self.shared.workers[worker].put(Item::Command {
@@ -210,9 +218,13 @@ impl Disk {
         Ok(pending)
     }
 
-    async fn admit(&self, sectors: u32) -> Result<OwnedSemaphorePermit, DiskError> {
-        Arc::clone(&self.shared.admission)
-            .acquire_many_owned(sectors)
+    async fn admit(&self, command: &Command) -> Result<OwnedSemaphorePermit, DiskError> {
+        let admission = match command {
+            Command::Read { .. } => &self.shared.reads,
+            Command::Write { .. } | Command::Discard { .. } => &self.shared.changes,
+        };
+        Arc::clone(admission)
+            .acquire_many_owned(cost(command))
             .await
             .map_err(|_| DiskError::ShuttingDown)
     }
@@ -297,6 +309,38 @@ mod tests {
         inbox.take(&mut items).await;
         drop(items);
         assert_eq!(disk.admitted(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_are_admitted_however_many_writes_are_stuck() {
+        let inbox = Arc::new(Inbox::new());
+        let disk = Disk::new(1 << 20, vec![Arc::clone(&inbox)], None);
+        let mebibyte = Bytes::from(vec![1; 1 << 20]);
+        let mut writers = tokio::task::JoinSet::new();
+        for number in 0..u64::from(ADMISSION_SECTORS) / 256 {
+            let (disk, data) = (disk.clone(), mebibyte.clone());
+            writers.spawn(async move { disk.write(number * 256, data).await });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut stuck = Vec::new();
+        inbox.take(&mut stuck).await;
+        let mut items = Vec::new();
+        tokio::select! {
+            _ = disk.read(0, 1) => panic!("nobody answers"),
+            _ = inbox.take(&mut items) => {}
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it was not admitted"),
+        }
+        let read = |item: &Item| {
+            matches!(
+                item,
+                Item::Command {
+                    command: Command::Read { .. },
+                    ..
+                }
+            )
+        };
+        assert!(items.iter().any(read));
+        assert!(!stuck.iter().any(read));
     }
 
     #[tokio::test]

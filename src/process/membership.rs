@@ -27,6 +27,7 @@ pub(crate) struct Membership {
     unborn: Unborn,
     birth: Option<Birth>,
     met: BTreeMap<Rank, Met>,
+    /// Over which they were met.
     connections: BTreeMap<Rank, Connection>,
     store: Arc<DiskSectors>,
     switchboard: Arc<Switchboard>,
@@ -74,10 +75,11 @@ impl Membership {
         state: watch::Sender<Standing>,
     ) -> Self {
         let birth = store.birth();
+        let met = BTreeMap::new();
         Self {
             unborn,
             birth,
-            met: BTreeMap::new(),
+            met,
             connections: BTreeMap::new(),
             store,
             switchboard,
@@ -115,15 +117,13 @@ impl Membership {
             News::Introduced {
                 peer,
                 connection,
-                introduction,
+                introduction: Introduction { store, birth, .. },
             } => {
-                let Introduction { store, birth, .. } = introduction;
                 self.met.insert(peer, Met { store, birth });
                 self.connections.insert(peer, connection);
             }
             News::Disconnected(peer) => {
                 self.met.remove(&peer);
-                self.connections.remove(&peer);
             }
         }
     }
@@ -172,14 +172,13 @@ impl Membership {
     }
 
     async fn recognize_all(&mut self) -> Result<(), ProcessError> {
-        let met: Vec<(Rank, StoreId)> = self
+        let met: Vec<(Rank, StoreId, Connection)> = self
             .met
             .iter()
-            .map(|(rank, met)| (*rank, met.store))
+            .map(|(rank, met)| (*rank, met.store, self.connections[rank]))
             .collect();
-        for (peer, store) in met {
+        for (peer, store, connection) in met {
             let birth = self.birth.as_ref().expect("asked of a born process only");
-            let connection = self.connections[&peer];
             match recognize(birth, peer, store) {
                 Recognition::Known => self.switchboard.recognize(peer, connection),
                 Recognition::Adopt => {

@@ -15,10 +15,6 @@ use super::disk::shard;
 use super::inbox::Inbox;
 use super::worker::Item;
 
-/// Tells one connection of a link from those before and after it.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Connection(u64);
-
 /// What the membership is told.
 #[derive(Clone, Debug)]
 pub(crate) enum News {
@@ -26,7 +22,7 @@ pub(crate) enum News {
     Introduced {
         /// Which peer.
         peer: Rank,
-        /// On which of the link's connections.
+        /// Over which of the link's connections.
         connection: Connection,
         /// What it said.
         introduction: Introduction,
@@ -35,30 +31,28 @@ pub(crate) enum News {
     Disconnected(Rank),
 }
 
+/// One of a link's connections.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Connection(u64);
+
 /// The junction between the network's tasks, the workers and the membership.
 #[derive(Debug)]
 pub(crate) struct Switchboard {
     workers: Vec<Arc<Inbox<Item>>>,
-    peers: Vec<Peer>,
+    /// By rank: twice the number of the link's state, which every connection and every end of one
+    /// raises, and one more while the peer's store is recognized. In one word, so that what is
+    /// found out about one connection is never held for the next.
+    standings: Vec<AtomicU64>,
     news: Inbox<News>,
-}
-
-/// How it stands with the link to one peer.
-#[derive(Debug, Default)]
-struct Peer {
-    /// How often the link has come up or gone down.
-    changes: AtomicU64,
-    /// At which of these its store was recognized; 0 is never.
-    recognized: AtomicU64,
 }
 
 impl Switchboard {
     /// For a cluster of `processes`, with these workers' inboxes.
     pub(crate) fn new(processes: u8, workers: Vec<Arc<Inbox<Item>>>) -> Self {
-        let peers = (0..processes).map(|_| Peer::default()).collect();
+        let standings = (0..processes).map(|_| AtomicU64::new(0)).collect();
         Self {
             workers,
-            peers,
+            standings,
             news: Inbox::new(),
         }
     }
@@ -68,13 +62,18 @@ impl Switchboard {
         &self.news
     }
 
-    /// The store that the peer named on this connection is the right one: it has a vote, and is
-    /// owed what is unfinished. A connection that was replaced meanwhile gains nothing by it.
-    pub(crate) fn recognize(&self, peer: Rank, connection: Connection) {
-        let before = self.peers[peer.place()]
-            .recognized
-            .swap(connection.0, Ordering::AcqRel);
-        if before != connection.0 {
+    /// The peer's store on this connection is the right one: it has a vote, and is owed what is
+    /// unfinished. Nothing when that connection is gone, or known already.
+    pub(crate) fn recognize(&self, peer: Rank, Connection(number): Connection) {
+        let (unrecognized, recognized) = (2 * number, 2 * number + 1);
+        let standing = &self.standings[peer.place()];
+        let exchanged = standing.compare_exchange(
+            unrecognized,
+            recognized,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if exchanged.is_ok() {
             for worker in &self.workers {
                 worker.put(Item::PeerConnected(peer));
             }
@@ -83,19 +82,7 @@ impl Switchboard {
 
     /// Whether a link to this peer is up and its store is the right one.
     pub(crate) fn is_recognized(&self, peer: Rank) -> bool {
-        let peer = &self.peers[peer.place()];
-        let recognized = peer.recognized.load(Ordering::Acquire);
-        recognized != 0 && recognized == peer.changes.load(Ordering::Acquire)
-    }
-
-    /// A link has come up or gone down: whatever was recognized is so no longer.
-    fn change(&self, peer: Rank) -> Connection {
-        Connection(
-            self.peers[peer.place()]
-                .changes
-                .fetch_add(1, Ordering::AcqRel)
-                + 1,
-        )
+        self.standings[peer.place()].load(Ordering::Acquire) % 2 == 1
     }
 
     /// Hands a peer's requests to the workers. Which one gets a request decides about speed only:
@@ -107,6 +94,14 @@ impl Switchboard {
             |request| shard(request.question.range().first(), self.workers.len()),
             |requests| Item::Requests { from, requests },
         );
+    }
+
+    /// Another connection of the link to this peer, or none: it is not recognized any more. Only
+    /// the link's own task calls this.
+    fn change(&self, peer: Rank) {
+        let standing = &self.standings[peer.place()];
+        let number = standing.load(Ordering::Acquire) / 2;
+        standing.store(2 * (number + 1), Ordering::Release);
     }
 
     fn route<T>(
@@ -133,16 +128,12 @@ impl Switchboard {
 
 impl PeerEvents for Switchboard {
     fn connected(&self, peer: Rank, _incarnation: Incarnation, introduction: Introduction) {
-        let connection = self.change(peer);
-        self.news.put(News::Introduced {
-            peer,
-            connection,
-            introduction,
-        });
+        self.change(peer);
+        self.introduced(peer, introduction);
     }
 
     fn introduced(&self, peer: Rank, introduction: Introduction) {
-        let connection = Connection(self.peers[peer.place()].changes.load(Ordering::Acquire));
+        let connection = Connection(self.standings[peer.place()].load(Ordering::Acquire) / 2);
         self.news.put(News::Introduced {
             peer,
             connection,
@@ -173,39 +164,51 @@ mod tests {
     use super::*;
     use crate::domain::StoreId;
 
-    fn introduction() -> Introduction {
-        Introduction {
-            store: StoreId([1; 16]),
-            birth: None,
-            empty: false,
-        }
-    }
-
-    async fn connection_of(switchboard: &Switchboard) -> Connection {
+    #[tokio::test]
+    async fn what_is_found_out_of_one_connection_is_not_held_for_the_next() {
+        let switchboard = Switchboard::new(3, vec![Arc::new(Inbox::new())]);
+        let peer = Rank::new(2).unwrap();
+        let connect = |store| {
+            let introduction = Introduction {
+                store: StoreId([store; 16]),
+                birth: None,
+                empty: false,
+            };
+            switchboard.connected(peer, Incarnation(1), introduction);
+        };
+        connect(1);
         let mut news = Vec::new();
         switchboard.news().take(&mut news).await;
-        match news.pop() {
-            Some(News::Introduced { connection, .. }) => connection,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// A directory that is exchanged while the membership still looks at the one before it must
-    /// not get its vote.
-    #[tokio::test]
-    async fn recognizing_a_connection_that_was_replaced_gives_the_next_one_no_vote() {
-        let switchboard = Switchboard::new(2, Vec::new());
-        let peer = Rank::new(2).unwrap();
-        switchboard.connected(peer, Incarnation(1), introduction());
-        let first = connection_of(&switchboard).await;
+        let Some(News::Introduced { connection, .. }) = news.pop() else {
+            panic!("an introduction");
+        };
+        // While the first is thought about, the peer comes back with another directory.
         switchboard.disconnected(peer);
-        switchboard.connected(peer, Incarnation(1), introduction());
-        let second = connection_of(&switchboard).await;
-        switchboard.recognize(peer, first);
+        switchboard.recognize(peer, connection);
         assert!(!switchboard.is_recognized(peer));
-        switchboard.recognize(peer, second);
+        connect(9);
+        switchboard.recognize(peer, connection);
+        assert!(
+            !switchboard.is_recognized(peer),
+            "the empty store has no vote"
+        );
+        switchboard.news().take(&mut news).await;
+        let Some(News::Introduced { connection, .. }) = news.pop() else {
+            panic!("an introduction");
+        };
+        switchboard.recognize(peer, connection);
         assert!(switchboard.is_recognized(peer));
-        switchboard.disconnected(peer);
-        assert!(!switchboard.is_recognized(peer));
+        switchboard.introduced(
+            peer,
+            Introduction {
+                store: StoreId([9; 16]),
+                birth: None,
+                empty: false,
+            },
+        );
+        assert!(
+            switchboard.is_recognized(peer),
+            "news do not end a connection"
+        );
     }
 }

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::inbox::Inbox;
-use crate::domain::{OperationId, Rank, Reply, Request};
+use crate::domain::{OperationId, Rank, Reply, Request, RequestId};
 use crate::net::{PeerSessions, RegisterClient};
 use crate::register::{
     AtomicRegister, Command, Input, LoadToken, Outcome, Output, PeerFault, RegisterError,
@@ -101,6 +101,7 @@ struct Round {
     requests: Vec<Vec<Request>>,
     /// By rank.
     replies: Vec<Vec<Reply>>,
+    declined: Vec<(Rank, RequestId)>,
     stores: Vec<StoreRequest>,
     finished: Vec<OperationId>,
 }
@@ -175,6 +176,9 @@ impl Worker {
                         Completion::Stored { token } => Input::Stored {
                             token: StoreToken(token),
                         },
+                        Completion::Refused { token } => Input::Refused {
+                            token: StoreToken(token),
+                        },
                         Completion::Loaded { token, held } => Input::Loaded {
                             token: LoadToken(token),
                             held,
@@ -203,6 +207,7 @@ impl Worker {
         match output {
             Output::Request { to, request } => self.round.requests[to.place()].push(request),
             Output::Reply { to, reply } => self.round.replies[to.place()].push(reply),
+            Output::Decline { to, id } => self.round.declined.push((to, id)),
             Output::Load {
                 token,
                 range,
@@ -266,6 +271,11 @@ impl Worker {
         for (to, replies) in ranks.zip(&mut self.round.replies) {
             if !replies.is_empty() {
                 sessions.reply(to, std::mem::take(replies));
+            }
+        }
+        for (to, id) in self.round.declined.drain(..) {
+            if let Some(session) = sessions.session(to) {
+                session.decline(&[id]);
             }
         }
         if !self.round.stores.is_empty() {

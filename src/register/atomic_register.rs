@@ -63,6 +63,7 @@ impl AtomicRegister {
             }
             Input::Loaded { token, held } => self.loaded(LoadPurpose::of(token), held, out),
             Input::Stored { token } => self.stored(StorePurpose::of(token), out),
+            Input::Refused { token } => self.refused(StorePurpose::of(token), out),
             Input::PeerConnected { rank } => self.resend(rank, out),
         }
     }
@@ -156,6 +157,15 @@ impl AtomicRegister {
                     self.advance(sequence, progress, out);
                 }
             }
+        }
+    }
+
+    /// An own operation goes on without the own copy.
+    fn refused(&mut self, purpose: StorePurpose, out: &mut Vec<Output>) {
+        match purpose {
+            StorePurpose::Peer(number) => self.replica.refused(number, out),
+            StorePurpose::Heal(_) => self.coordinator.end_heal(),
+            StorePurpose::Operation(_) => {}
         }
     }
 

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::domain::{Extent, Held, OperationId, Rank, Reply, Request, Runs, SectorRange, Vote};
+use crate::domain::{
+    Extent, Held, OperationId, Rank, Reply, Request, RequestId, Runs, SectorRange, Vote,
+};
 
 use super::fault::PeerFault;
 
@@ -91,6 +93,12 @@ pub enum Input {
         /// Which store.
         token: StoreToken,
     },
+    /// An [`Output::Store`] will never be stable: a copy that is lost together with its stamp may
+    /// have been newer.
+    Refused {
+        /// Which store.
+        token: StoreToken,
+    },
     /// A connection to this process is there, new or again: what it is owed is sent once more.
     PeerConnected {
         /// Which process.
@@ -114,6 +122,13 @@ pub enum Output {
         to: Rank,
         /// With what.
         reply: Reply,
+    },
+    /// Tell another process that this request of its gets no answer.
+    Decline {
+        /// Whom.
+        to: Rank,
+        /// What it asked.
+        id: RequestId,
     },
     /// Read the local store, from stable state only.
     Load {

@@ -68,18 +68,28 @@ impl Replica {
         self.answer(number, Answer::Stored, out);
     }
 
+    /// What the peer's request of this number stores will never be stable here.
+    pub(super) fn refused(&mut self, number: u64, out: &mut Vec<Output>) {
+        let id = self.take(number);
+        let to = id.operation.coordinator;
+        out.push(Output::Decline { to, id });
+    }
+
     /// How many requests wait for the store.
     pub(super) fn waiting(&self) -> usize {
         self.asked.len()
     }
 
     fn answer(&mut self, number: u64, answer: Answer, out: &mut Vec<Output>) {
-        let id = self
-            .asked
-            .remove(&number)
-            .expect("the store answers each request once");
+        let id = self.take(number);
         let to = id.operation.coordinator;
         let reply = Reply { id, answer };
         out.push(Output::Reply { to, reply });
+    }
+
+    fn take(&mut self, number: u64) -> RequestId {
+        self.asked
+            .remove(&number)
+            .expect("the store answers each request once")
     }
 }

@@ -28,7 +28,7 @@ use super::root::Totals;
 use super::spans::Span;
 use super::tree::{Missing, Pinned};
 
-/// A request of which every sector is stable.
+/// A request of which every sector is stable, or that was refused.
 pub(crate) struct Done {
     pub(crate) token: u64,
     pub(crate) completions: Arc<dyn Completions>,
@@ -39,6 +39,8 @@ pub(crate) struct Done {
 pub(crate) struct Prepared {
     /// Stable already: nothing of these is in the batch.
     pub(crate) done: Vec<Done>,
+    /// These must not be acknowledged.
+    pub(crate) refused: Vec<Done>,
     /// These need a page first, and are to come back with it.
     pub(crate) missing: Vec<(Pending, Missing)>,
     /// What is to be written, if anything.
@@ -72,6 +74,7 @@ pub(crate) struct PreparedBatch {
 #[derive(Default)]
 struct Sorted {
     done: Vec<Done>,
+    refused: Vec<Done>,
     with_batch: Vec<Pending>,
     unfinished: VecDeque<(Pending, Progress)>,
     missing: Vec<(Pending, Progress, Missing)>,
@@ -87,15 +90,18 @@ impl Engine {
             };
         };
         let mut done = Vec::new();
+        let mut refused = Vec::new();
         let mut blocked: Option<Blocked> = None;
         loop {
             let mut plan = Plan::new(room);
             let mut sorted = self.plan(queue, &mut plan, blocked.is_some());
             done.append(&mut sorted.done);
+            refused.append(&mut sorted.refused);
             match self.take_slots(plan.data_sectors()) {
                 Ok(slots) => {
                     let mut prepared = self.accept(&plan, &slots, sorted, queue);
                     prepared.done.append(&mut done);
+                    prepared.refused = refused;
                     prepared.blocked = blocked;
                     return prepared;
                 }
@@ -149,10 +155,13 @@ impl Engine {
                         break;
                     }
                 }
-                Planned::Refused => tracing::warn!(
-                    token = pending.request.token,
-                    "not stored: the damaged copy of a sector may be newer"
-                ),
+                Planned::Refused => {
+                    tracing::warn!(
+                        token = pending.request.token,
+                        "not stored: the damaged copy of a sector may be newer"
+                    );
+                    sorted.refused.push(pending.done());
+                }
             }
         }
         sorted

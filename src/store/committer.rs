@@ -125,6 +125,7 @@ impl Committer<'_> {
         let engine = &self.shared.engine;
         let prepared = engine.prepare(&mut self.queue);
         complete(prepared.done);
+        refuse(prepared.refused);
         self.hand_to_readers(prepared.missing);
         if let Some(batch) = prepared.batch {
             if let Err(error) = engine.write(&batch) {
@@ -273,5 +274,12 @@ fn complete(done: Vec<Done>) {
             completions.push(Completion::Stored { token: next.token });
         }
         first.completions.complete(completions);
+    }
+}
+
+/// Tells those who wait in vain.
+fn refuse(refused: Vec<Done>) {
+    for Done { token, completions } in refused {
+        completions.complete(vec![Completion::Refused { token }]);
     }
 }

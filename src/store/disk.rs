@@ -325,9 +325,13 @@ impl SectorsManager for DiskSectors {
 struct Waiter(SyncSender<()>);
 
 impl Completions for Waiter {
-    fn complete(&self, _: Vec<Completion>) {
-        // Fails when nobody waits any more, who then needs no answer.
-        self.0.try_send(()).ok();
+    fn complete(&self, completions: Vec<Completion>) {
+        // Of one that is refused the waiting end hears when its sender is dropped.
+        let stored = |completion| matches!(completion, &Completion::Stored { .. });
+        if completions.iter().any(stored) {
+            // Fails when nobody waits any more, who then needs no answer.
+            self.0.try_send(()).ok();
+        }
     }
 }
 

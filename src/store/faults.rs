@@ -4,25 +4,25 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::crash::{CrashMedium, extent, formatted, range, stamp};
+use super::crash::{CrashMedium, extent, formatted, range, stamp, with_a_lost_page};
 use super::disk::{DiskSectors, Options};
 use super::error::StoreError;
 use super::identity::{ClusterId, Identity};
 use super::manager::{Completion, Completions, SectorsManager, StoreRequest};
-use crate::domain::{Rank, Vote};
+use crate::domain::{Content, Rank, Vote};
 
 #[derive(Default)]
-struct Inbox(Mutex<Vec<u64>>);
+struct Inbox(Mutex<Vec<u64>>, Mutex<Vec<u64>>);
 
 impl Completions for Inbox {
     fn complete(&self, completions: Vec<Completion>) {
-        let stored = completions
-            .into_iter()
-            .filter_map(|completion| match completion {
-                Completion::Stored { token } => Some(token),
-                Completion::Loaded { .. } => None,
-            });
-        self.0.lock().unwrap().extend(stored);
+        for completion in completions {
+            match completion {
+                Completion::Stored { token } => self.0.lock().unwrap().push(token),
+                Completion::Refused { token } => self.1.lock().unwrap().push(token),
+                Completion::Loaded { .. } => {}
+            }
+        }
     }
 }
 
@@ -128,4 +128,47 @@ fn after_a_failed_sync_nothing_is_acknowledged() {
     );
     assert_eq!(vote(&store, 0), Some(Vote::Stamp(stamp(1))));
     assert!(store.close().is_err());
+}
+
+/// Rots the sector's data where they are, under the running store.
+fn rot(medium: &CrashMedium, store: &DiskSectors, sector: u64) {
+    let known = extent(range(sector, 1), stamp(5), true);
+    let Content::Data(bytes) = known.content else {
+        unreachable!();
+    };
+    medium.wreck_content(&bytes);
+    assert_eq!(vote(store, sector), Some(Vote::Lost));
+}
+
+#[test]
+fn below_a_damaged_copy_of_a_known_stamp_a_store_is_done_and_changes_nothing() {
+    let medium = CrashMedium::new(formatted());
+    let (store, _failure) = begin(&medium);
+    let write = |timestamp| store.write(vec![extent(range(3, 1), stamp(timestamp), true)]);
+    write(5).unwrap();
+    rot(&medium, &store, 3);
+    write(4).unwrap();
+    assert_eq!(vote(&store, 3), Some(Vote::Lost));
+    write(5).unwrap();
+    assert_eq!(vote(&store, 3), Some(Vote::Stamp(stamp(5))));
+}
+
+#[test]
+fn below_a_copy_that_is_lost_with_its_stamp_a_store_is_refused_and_said_to_be() {
+    let (store, _failure) = begin(&CrashMedium::new(with_a_lost_page()));
+    assert_eq!(vote(&store, 4), Some(Vote::Lost));
+    let inbox = Arc::new(Inbox::default());
+    let completions: Arc<dyn Completions> = inbox.clone();
+    let request = |token, timestamp| StoreRequest {
+        token,
+        extents: vec![extent(range(4, 1), stamp(timestamp), true)],
+    };
+    store.store(vec![request(1, 6), request(2, 8)], &completions);
+    until("both are answered", || {
+        inbox.0.lock().unwrap().len() + inbox.1.lock().unwrap().len() == 2
+    });
+    assert_eq!(*inbox.0.lock().unwrap(), [2]);
+    assert_eq!(*inbox.1.lock().unwrap(), [1]);
+    assert_eq!(vote(&store, 4), Some(Vote::Stamp(stamp(8))));
+    assert_eq!(vote(&store, 5), Some(Vote::Lost));
 }

@@ -21,6 +21,12 @@ pub enum Completion {
         /// Which request.
         token: u64,
     },
+    /// Some sector of a [`StoreRequest`] is lost together with its stamp, and may have held a newer
+    /// value: the request is not acknowledged, and never will be.
+    Refused {
+        /// Which request.
+        token: u64,
+    },
     /// A load that could not be answered at once.
     Loaded {
         /// Which load.
@@ -46,7 +52,8 @@ pub trait Completions: Send + Sync {
 /// - A damaged copy is [`Vote::Lost`], never zeroes and never an older value. Storing a stamp
 ///   that is not below the damaged copy's heals it. Below it, where that stamp is known, a store
 ///   changes nothing and is completed all the same, as if the damage had come after it; the copy
-///   stays lost.
+///   stays lost. Below the highest that it may have been, where the stamp is lost too, a store is
+///   [`Completion::Refused`].
 pub trait SectorsManager: Send + Sync {
     /// Votes for the sectors of `range`, and with `newer_than` (one vote for each sector) also the
     /// values that are newer than those. Answers at once when nothing has to be waited for, and

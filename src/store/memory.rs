@@ -104,14 +104,12 @@ impl MemorySectors {
     pub fn finish_store(&self, place: usize) {
         let mut state = self.state();
         let store = state.stores.remove(place);
-        let stored = state.durable.apply(&store.request);
+        state.durable.apply(&store.request);
         drop(state);
-        if stored {
-            let token = store.request.token;
-            store
-                .completions
-                .complete(vec![Completion::Stored { token }]);
-        }
+        let token = store.request.token;
+        store
+            .completions
+            .complete(vec![Completion::Stored { token }]);
     }
 
     /// Finishes every waiting load and store, those that the completions ask for included.
@@ -184,12 +182,12 @@ impl SectorsManager for MemorySectors {
         let mut state = self.state();
         let mut done = Vec::new();
         for request in requests {
-            let accepted = state.live.apply(&request);
+            state.live.apply(&request);
             if self.automatic {
-                let stored = state.durable.apply(&request);
-                assert_eq!(accepted, stored, "without waiting both images are the same");
-                let token = request.token;
-                done.extend(stored.then_some(Completion::Stored { token }));
+                state.durable.apply(&request);
+                done.push(Completion::Stored {
+                    token: request.token,
+                });
             } else {
                 state.stores.push(WaitingStore {
                     request,
@@ -211,33 +209,22 @@ impl Default for Image {
 }
 
 impl Image {
-    /// Takes the newer values. False when a damaged sector may hold a newer one than it was given:
-    /// then it is not known to be stored.
-    fn apply(&mut self, request: &StoreRequest) -> bool {
-        // Every extent is applied, whatever became of the ones before it.
-        let refused = request
-            .extents
-            .iter()
-            .filter(|extent| !self.apply_extent(extent))
-            .count();
-        refused == 0
+    /// Takes the newer values. Below a damaged copy nothing changes, as if the damage had come later.
+    fn apply(&mut self, request: &StoreRequest) {
+        for extent in &request.extents {
+            self.apply_extent(extent);
+        }
     }
 
-    fn apply_extent(&mut self, extent: &Extent) -> bool {
-        let stamp = extent.stamp;
-        let mut stored = true;
+    fn apply_extent(&mut self, extent: &Extent) {
         for (first, last, known) in self.parts(extent.range) {
-            let (newer, refused) = match known {
-                None => (stamp > Stamp::ZERO, false),
-                Some(copy) if copy.damaged => (stamp >= copy.stamp, stamp < copy.stamp),
-                Some(copy) => (stamp > copy.stamp, false),
-            };
-            stored &= !refused;
+            let newer = known.map_or(extent.stamp > Stamp::ZERO, |copy| {
+                extent.stamp > copy.stamp || copy.damaged && extent.stamp == copy.stamp
+            });
             if newer {
                 self.put(extent, first, last);
             }
         }
-        stored
     }
 
     /// Sets these sectors of the extent.
@@ -453,6 +440,8 @@ mod tests {
         assert_eq!(held.votes.at(0), Some(Vote::Lost));
         assert_eq!(held.votes.at(1), Some(Vote::ZERO));
         sectors.store(vec![write(2, range(0, 1), 4)], &completions);
+        let held = sectors.load(9, range(0, 1), None, &completions).unwrap();
+        assert_eq!(held.votes.at(0), Some(Vote::Lost));
         sectors.store(vec![write(3, range(0, 1), 5)], &completions);
         let held = sectors.load(9, range(0, 1), None, &completions).unwrap();
         assert_eq!(held.votes.at(0), Some(Vote::Stamp(stamp(5))));
@@ -460,9 +449,11 @@ mod tests {
         let tokens: Vec<u64> = done
             .iter()
             .map(|completion| match completion {
-                Completion::Stored { token } | Completion::Loaded { token, .. } => *token,
+                Completion::Stored { token }
+                | Completion::Refused { token }
+                | Completion::Loaded { token, .. } => *token,
             })
             .collect();
-        assert_eq!(tokens, [1, 3]);
+        assert_eq!(tokens, [1, 2, 3]);
     }
 }

@@ -61,7 +61,8 @@ pub(crate) enum Planned {
     Part { progress: Progress },
     /// A page is needed first. What was planned before it stays planned.
     Missing { progress: Progress, page: Missing },
-    /// It has a lower stamp than a damaged copy may have: it must not be acknowledged.
+    /// It has a lower stamp than a copy may have had that is lost with its stamp: it must not be
+    /// acknowledged.
     Refused,
 }
 
@@ -236,9 +237,11 @@ impl Plan {
         newer: &mut Newer,
     ) -> Option<Step> {
         let stable = known.value.entry.map_or(Stamp::ZERO, |entry| entry.bound());
-        if known.value.damaged && extent.stamp < stable {
+        let unknown = matches!(known.value.entry, Some(Entry::Lost { .. }));
+        if unknown && extent.stamp < stable {
             return Some(Step::Refused);
         }
+        // Below a damaged copy of a known stamp it is as if the damage had come after the store.
         let heals = known.value.damaged && extent.stamp == stable;
         if extent.stamp <= stable && !heals {
             return None;

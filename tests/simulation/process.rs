@@ -120,6 +120,7 @@ impl World {
                 Ok(())
             }
             Output::Store { token, extents } => self.store(place, token, extents, inputs),
+            Output::Decline { to, .. } => Err(format!("{to} is declined an answer")),
             Output::Done { ticket, outcome } => self.done(place, ticket, outcome),
             Output::Finished { .. } => Ok(()),
             // Registers that are lied to have reason to complain.
@@ -160,6 +161,9 @@ fn matters(output: &Output) -> bool {
         Output::Request { request, .. } => matches!(request.question, Question::Store { .. }),
         Output::Reply { reply, .. } => reply.answer == Answer::Stored,
         Output::Store { .. } | Output::Done { .. } => true,
-        Output::Load { .. } | Output::Finished { .. } | Output::Faulty { .. } => false,
+        Output::Load { .. }
+        | Output::Decline { .. }
+        | Output::Finished { .. }
+        | Output::Faulty { .. } => false,
     }
 }

@@ -85,7 +85,7 @@ impl Inbox {
             done.iter()
                 .filter_map(|completion| match completion {
                     Completion::Stored { token } => Some(*token),
-                    Completion::Loaded { .. } => None,
+                    Completion::Refused { .. } | Completion::Loaded { .. } => None,
                 })
                 .collect()
         };

@@ -40,7 +40,7 @@ fn a_request_counts_the_data_that_it_moves() {
 
 #[test]
 fn credit_bounds_requests_and_bytes() {
-    let mut queue = LinkQueue::new(credit(100, 1 << 30), credit(3, 10_000));
+    let mut queue = LinkQueue::new(credit(100, 1 << 30), credit(3, 12_000));
     queue.push(
         (0..10)
             .map(|sequence| store(&identity(1), sequence))
@@ -72,6 +72,20 @@ fn what_is_greater_than_the_credit_goes_alone() {
     assert!(queue.take(u64::MAX).is_empty());
     queue.declined(values(0, 256).id).unwrap();
     assert_eq!(sequences(&queue.take(u64::MAX)), [1]);
+}
+
+#[test]
+fn questions_pass_by_stores_that_have_used_up_their_part() {
+    let mut queue = LinkQueue::new(credit(100, 1 << 30), credit(4, 1 << 30));
+    let stores = (0..5).map(|sequence| store(&identity(1), sequence));
+    queue.push(stores.collect());
+    assert_eq!(sequences(&queue.take(u64::MAX)), [0, 1, 2]);
+    queue.push(vec![stamps(5), stamps(6)]);
+    assert_eq!(sequences(&queue.take(u64::MAX)), [5]);
+    queue.declined(stamps(5).id).unwrap();
+    assert_eq!(sequences(&queue.take(u64::MAX)), [6]);
+    queue.answered(&stored(store(&identity(1), 0).id)).unwrap();
+    assert_eq!(sequences(&queue.take(u64::MAX)), [3]);
 }
 
 #[test]
@@ -260,6 +274,8 @@ proptest! {
         prop_assert!(owed.values().all(|&finished| finished), "lost: {:?}", owed);
         prop_assert_eq!((queue.waiting(), queue.waiting_bytes), (0, 0));
         prop_assert_eq!(queue.under_way, credit(0, 0));
+        prop_assert_eq!(queue.stores_under_way, credit(0, 0));
+        prop_assert!(queue.questions.is_empty());
         prop_assert!(queue.known.is_empty());
     }
 }

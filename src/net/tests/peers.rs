@@ -20,7 +20,7 @@ fn tiny() -> Settings {
     Settings {
         credit: Credit {
             requests: 2,
-            bytes: 10_000,
+            bytes: 12_000,
         },
         queue_requests_max: 4,
         queue_bytes_max: 100_000,
@@ -285,11 +285,9 @@ async fn a_process_closes_what_it_finds_faulty() {
     let session = server.peers.session(rank(1)).unwrap();
     session.close("it lies as well".into());
     assert_eq!(link.events.next().await, Event::Disconnected(rank(2)));
-    let lines = log.lines();
-    assert!(
-        lines.iter().any(|line| line.contains("it lies as well")),
-        "{lines:?}"
-    );
+    // The other end may be faster in seeing the close than this one in telling of it.
+    let told = |line: &String| line.contains("it lies as well");
+    eventually(|| log.lines().iter().any(told)).await;
     link.connected().await;
     link.stop().await;
     server.stop().await;

@@ -205,3 +205,20 @@ fn requests_that_no_correct_process_makes_are_reported_and_ignored() {
     }
     assert_eq!(bench.register.answering(), 0);
 }
+
+#[test]
+fn what_the_store_refuses_is_declined_and_forgotten() {
+    let mut bench = Bench::new(3);
+    let extents = vec![value(range(0, 1), stamp(4, 2), 1)];
+    bench.step(Input::Request {
+        from: rank(2),
+        request: request(2, Question::Store { extents }),
+    });
+    let Some(Output::Store { token, .. }) = bench.out.pop() else {
+        panic!("a store");
+    };
+    bench.step(Input::Refused { token });
+    let (to, id) = (rank(2), id_of(2));
+    assert_eq!(bench.rest(), [Output::Decline { to, id }]);
+    assert_eq!(bench.register.answering(), 0);
+}

@@ -184,6 +184,16 @@ impl Contents {
 }
 
 impl CrashMedium {
+    /// Overwrites every block that has these bytes.
+    pub(crate) fn wreck_content(&self, bytes: &[u8]) {
+        let contents = &mut self.state().contents;
+        for place in 0..contents.blocks.len() as u64 {
+            if matches!(contents.block_mut(place), Some(block) if block.0[..] == *bytes) {
+                contents.wreck(place);
+            }
+        }
+    }
+
     pub(crate) fn new(contents: Contents) -> Arc<Self> {
         let medium = Self::default();
         medium.state().contents = contents;

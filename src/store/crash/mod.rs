@@ -21,3 +21,4 @@ mod states;
 pub(crate) use history::formatted;
 pub(crate) use medium::CrashMedium;
 pub(crate) use model::{extent, range, stamp};
+pub(crate) use rot::with_a_lost_page;

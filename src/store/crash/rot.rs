@@ -174,8 +174,8 @@ fn a_batch_that_was_dropped_stays_dropped_even_if_it_becomes_whole() {
     assert_eq!(vote(&recovered, 1), Vote::Stamp(stamp(9)));
 }
 
-#[test]
-fn a_damaged_page_costs_the_votes_of_its_range_until_they_are_stored_again() {
+/// A history whose lowest page of the map is lost on the medium; its highest stamp was 7.
+fn lost_page() -> (History, Contents) {
     let history = begun(formatted());
     // Two leaves: tombstones below 1000, and some above.
     let tombstones: Vec<_> = (0..200)
@@ -194,6 +194,17 @@ fn a_damaged_page_costs_the_votes_of_its_range_until_they_are_stored_again() {
     };
     let mut damaged = contents(&history);
     damaged.wreck(page.page.block);
+    (history, damaged)
+}
+
+/// The medium of such a history.
+pub(crate) fn with_a_lost_page() -> Contents {
+    lost_page().1
+}
+
+#[test]
+fn a_damaged_page_costs_the_votes_of_its_range_until_they_are_stored_again() {
+    let (_history, damaged) = lost_page();
     let recovered = begun(damaged);
     assert_eq!(vote(&recovered, 3), Vote::Lost);
     assert_eq!(vote(&recovered, 4), Vote::Lost);
