@@ -57,9 +57,12 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> LinkConnection<'a, R, W> {
         // Only then the event: what it makes the process send must find the link up.
         self.link.connect(incarnation, credit);
         events.connected(rank, incarnation, introduction);
-        tracing::info!("connected to process {rank}, incarnation {}", incarnation.0);
-
         let link = self.link;
+        tracing::info!(
+            "connected to process {rank} at {}, incarnation {}",
+            link.address(),
+            incarnation.0
+        );
         if let Err(error) = take_messages(link, rank, &mut rest, events) {
             return error;
         }
