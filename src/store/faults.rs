@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::crash::{CrashMedium, extent, formatted, range, stamp};
 use super::disk::{DiskSectors, Options};
 use super::error::StoreError;
-use super::identity::{ClusterId, Identity};
+use super::identity::Identity;
 use super::manager::{Completion, Completions, SectorsManager, StoreRequest};
-use crate::domain::{Rank, Vote};
+use crate::domain::{ClusterId, Rank, Vote};
 
 #[derive(Default)]
 struct Inbox(Mutex<Vec<u64>>);

@@ -7,12 +7,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::support::*;
-use crate::domain::Incarnation;
+use crate::domain::{ClusterId, Incarnation};
 use crate::net::transport::{SealedReader, SealedWriter};
 use crate::net::{Identity, Settings, handshake};
 use crate::wire::{
-    Asker, ClientKey, ClusterId, Connector, Credit, PeerMessage, Process, SESSION_MAGIC,
-    SessionKey, SystemKey,
+    Asker, ClientKey, Connector, Credit, PeerMessage, Process, SESSION_MAGIC, SessionKey, SystemKey,
 };
 
 /// Whatever these bytes are, sent as a connection's first, the connection is closed, with one line

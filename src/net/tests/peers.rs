@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::*;
-use crate::domain::{Answer, Birth, Held, Incarnation, Question, Reply, Runs, StoreId, Vote};
+use crate::domain::{
+    Answer, Birth, ClusterId, Held, Incarnation, Question, Reply, Runs, StoreId, Vote,
+};
 use crate::net::{Identity, LinkState, NetError, Settings, Stage, fetch_status};
-use crate::wire::{ClientKey, ClusterId, Credit};
+use crate::wire::{ClientKey, Credit};
 
 fn settings() -> Settings {
     Settings {
