@@ -14,7 +14,7 @@ mod key;
 mod size;
 mod toml_reader;
 
-pub use address::{AddressError, HostPort, NbdAddress};
+pub use address::{AddressError, HostPort};
 pub use cluster::{Cluster, ClusterError, Processes};
 pub use cluster_file::{CLUSTER_FILE_BYTES_MAX, ClusterFile};
 pub use configuration::{Configuration, STORE_LOCK_WAIT};

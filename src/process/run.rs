@@ -259,13 +259,8 @@ async fn bind_nbd(
         grace: NBD_GRACE,
         ..nbd_frontend::Options::default()
     };
-    let address = address
-        .to_string()
-        .parse()
-        .expect("both are written in the same way");
-    Ok(Some(
-        Server::bind(&address, options, Arc::new(disk.clone())).await?,
-    ))
+    let server = Server::bind(address, options, Arc::new(disk.clone())).await?;
+    Ok(Some(server))
 }
 
 /// Serves NBD from the moment a majority is there, until the process stops.
