@@ -10,16 +10,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use atdd::domain::{
-    Content, Extent, Generation, Incarnation, OperationId, Question, Rank, Reply, Request,
-    RequestId, SectorAddress, SectorRange, Stamp, StoreId, Volume,
+    ClusterId, Content, Extent, Generation, Incarnation, OperationId, Question, Rank, Reply,
+    Request, RequestId, SectorAddress, SectorRange, Stamp, StoreId, Volume,
 };
 use atdd::net::{
     Connections, Disk, DiskError, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions,
     RegisterClient, Services, Settings, Stage,
 };
 use atdd::wire::{
-    ClientCommand, ClientKey, ClientRequest, ClusterId, Credit, HELLO_BYTES, Introduction,
-    SESSION_MAGIC, SystemKey,
+    ClientCommand, ClientKey, ClientRequest, Credit, HELLO_BYTES, Introduction, SESSION_MAGIC,
+    SystemKey,
 };
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;

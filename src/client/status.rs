@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::Cluster;
 use crate::domain::{Rank, StatusReport};
 use crate::net::{NetError, fetch_status};
-use crate::wire::{ClientKey, ClusterId};
+use crate::wire::ClientKey;
 
 /// How long a process may take to answer. One that is paused or cut off does not answer at all.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -25,13 +25,6 @@ pub enum StatusError {
 pub async fn status(cluster: &Cluster, rank: Rank) -> Result<StatusReport, StatusError> {
     let address = cluster.processes.address(rank).to_string();
     let key = ClientKey::new(cluster.client_key.bytes());
-    let json = fetch_status(
-        &address,
-        Some(rank),
-        ClusterId(cluster.id.0),
-        &key,
-        DEADLINE,
-    )
-    .await?;
+    let json = fetch_status(&address, Some(rank), cluster.id, &key, DEADLINE).await?;
     Ok(serde_json::from_slice(&json)?)
 }

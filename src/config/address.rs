@@ -1,7 +1,6 @@
-//! Where processes and NBD servers listen.
+//! Where processes listen.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 /// `HOST:PORT`: a name or address, resolved only when it is used, and a port that is not 0.
@@ -55,42 +54,6 @@ impl fmt::Debug for HostPort {
     }
 }
 
-/// Where an NBD server listens: `HOST:PORT` or `unix:PATH`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NbdAddress {
-    /// A TCP address.
-    Tcp(HostPort),
-    /// A unix socket, by its path.
-    Unix(PathBuf),
-}
-
-impl FromStr for NbdAddress {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        match text.strip_prefix("unix:") {
-            None => Ok(Self::Tcp(text.parse()?)),
-            Some("") => Err(AddressError::Malformed {
-                text: text.to_owned(),
-                fault: "has no path",
-            }),
-            Some(path) if path.len() > UNIX_PATH_BYTES_MAX => {
-                Err(AddressError::PathTooLong { bytes: path.len() })
-            }
-            Some(path) => Ok(Self::Unix(PathBuf::from(path))),
-        }
-    }
-}
-
-impl fmt::Display for NbdAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => fmt::Display::fmt(address, f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
 /// Why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
@@ -105,19 +68,7 @@ pub enum AddressError {
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// The kernel takes no longer path for a unix socket.
-    #[error(
-        "the path of the unix socket has {bytes} bytes, and the kernel takes {UNIX_PATH_BYTES_MAX}; \
-         choose a shorter one, for example in /run or /tmp"
-    )]
-    PathTooLong {
-        /// How long it is.
-        bytes: usize,
-    },
 }
-
-/// `sun_path` of unix(7) without the zero at its end.
-const UNIX_PATH_BYTES_MAX: usize = 107;
 
 fn check_host(host: &str) -> Result<(), &'static str> {
     if host.is_empty() {
@@ -151,9 +102,6 @@ mod tests {
             assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
         }
         assert_eq!("HOST:7".parse::<HostPort>(), "host:7".parse());
-        for text in ["unix:/run/a b.sock", "localhost:10809"] {
-            assert_eq!(text.parse::<NbdAddress>().unwrap().to_string(), text);
-        }
     }
 
     #[test]
@@ -177,16 +125,5 @@ mod tests {
             let error = text.parse::<HostPort>().unwrap_err().to_string();
             assert!(error.contains("for example"), "{text}: {error}");
         }
-        assert!("unix:".parse::<NbdAddress>().is_err());
-        assert!(
-            format!("unix:/{}", "x".repeat(107))
-                .parse::<NbdAddress>()
-                .is_err()
-        );
-        assert!(
-            format!("unix:/{}", "x".repeat(106))
-                .parse::<NbdAddress>()
-                .is_ok()
-        );
     }
 }

@@ -1,10 +1,9 @@
 //! What the processes of a cluster and its clients have in common.
 
-use std::fmt;
 use std::str::FromStr;
 
 use super::{AddressError, ClientKey, DiskSize, HostPort};
-use crate::domain::Rank;
+use crate::domain::{ClusterId, ClusterIdError, Rank};
 
 /// A cluster as its clients know it; a process knows more, in its
 /// [`Configuration`](super::Configuration).
@@ -18,38 +17,6 @@ pub struct Cluster {
     pub size: DiskSize,
     /// The secret of its clients.
     pub client_key: ClientKey,
-}
-
-/// What tells one cluster from every other: drawn at random by `init`, 32 hex digits as text.
-///
-/// Stores carry it, and sessions name it, so that no process serves or joins the wrong cluster.
-#[derive(Copy, Clone, PartialEq, Eq, Hash)]
-pub struct ClusterId(pub [u8; 16]);
-
-impl FromStr for ClusterId {
-    type Err = ClusterError;
-
-    fn from_str(text: &str) -> Result<Self, ClusterError> {
-        let mut bytes = [0; 16];
-        match hex::decode_to_slice(text, &mut bytes) {
-            Ok(()) => Ok(Self(bytes)),
-            Err(_) => Err(ClusterError::Id {
-                text: text.to_owned(),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// The addresses of a cluster's processes in rank order: 1 to 254, no two the same.
@@ -119,14 +86,8 @@ impl FromStr for Processes {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// The identity cannot be read.
-    #[error(
-        "`{text}` is not the identity of a cluster; write the 32 hex digits that `atdd init` drew, \
-         as every process's cluster.toml has them"
-    )]
-    Id {
-        /// What was given.
-        text: String,
-    },
+    #[error(transparent)]
+    Id(#[from] ClusterIdError),
     /// One address cannot be read.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -189,19 +150,6 @@ mod tests {
         assert_eq!(
             Processes::new(vec![]),
             Err(ClusterError::Count { count: 0 })
-        );
-    }
-
-    #[test]
-    fn an_identity_is_32_hex_digits() {
-        let digits = "00112233445566778899aabbccddeeff";
-        assert_eq!(digits.parse::<ClusterId>().unwrap().to_string(), digits);
-        assert!(digits[2..].parse::<ClusterId>().is_err());
-        assert!(format!("{digits}00").parse::<ClusterId>().is_err());
-        assert!(
-            "xx112233445566778899aabbccddeeff"
-                .parse::<ClusterId>()
-                .is_err()
         );
     }
 }

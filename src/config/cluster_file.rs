@@ -19,10 +19,9 @@ use toml::de::DeValue;
 
 use super::toml_reader::{Field, TomlReader};
 use super::{
-    Cluster, ClusterError, ClusterId, ConfigError, ConfigFault, DiskSize, HostPort, Key, Processes,
-    SystemKey,
+    Cluster, ClusterError, ConfigError, ConfigFault, DiskSize, HostPort, Key, Processes, SystemKey,
 };
-use crate::domain::Rank;
+use crate::domain::{ClusterId, Rank};
 
 /// A longer file is no `cluster.toml`: 254 processes with long names take a tenth of it.
 pub const CLUSTER_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -75,7 +74,7 @@ impl ClusterFile {
         let id = id.get_ref().parse().map_err(|error| {
             let fault = ConfigFault::Cluster {
                 key: CLUSTER.key,
-                error,
+                error: ClusterError::Id(error),
             };
             reader.error(&id, fault)
         })?;

@@ -4,7 +4,7 @@ use std::num::{NonZeroU8, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Cluster, ClusterFile, ConfigError, HostPort, NbdAddress, SystemKey};
+use super::{Cluster, ClusterFile, ConfigError, HostPort, SystemKey};
 use crate::domain::Rank;
 
 /// How long a start waits for the lock of its storage directory: a process that was told to end,
@@ -21,7 +21,7 @@ pub struct Configuration {
     /// The process's storage directory, created at the first start.
     pub storage_dir: PathBuf,
     /// Where to serve NBD, if at all.
-    pub nbd: Option<NbdAddress>,
+    pub nbd: Option<nbd_frontend::Address>,
     /// How many workers share the sectors; see [`Self::workers`] for when it is not set.
     pub threads: Option<NonZeroU8>,
     /// After so many seconds without a majority an operation fails; never, when not set.

@@ -6,7 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::cluster_file::cluster_file_text;
-use super::{ClientKey, ClusterFile, ClusterId, ConfigError, DiskSize, Processes, SystemKey};
+use super::{ClientKey, ClusterFile, ConfigError, DiskSize, Processes, SystemKey};
+use crate::domain::ClusterId;
 
 /// The name of the file that describes the cluster.
 pub const CLUSTER_FILE: &str = "cluster.toml";

@@ -14,8 +14,8 @@ mod key;
 mod size;
 mod toml_reader;
 
-pub use address::{AddressError, HostPort, NbdAddress};
-pub use cluster::{Cluster, ClusterError, ClusterId, Processes};
+pub use address::{AddressError, HostPort};
+pub use cluster::{Cluster, ClusterError, Processes};
 pub use cluster_file::{CLUSTER_FILE_BYTES_MAX, ClusterFile};
 pub use configuration::{Configuration, STORE_LOCK_WAIT};
 pub use error::{ConfigError, ConfigFault};

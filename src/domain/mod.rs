@@ -6,6 +6,7 @@
 
 mod address;
 mod birth;
+mod cluster;
 mod extent;
 mod message;
 mod runs;
@@ -14,6 +15,7 @@ mod status;
 
 pub use address::{INDEX_LIMIT, SECTOR_SIZE, SECTOR_SIZE_U64, SectorAddress, SectorRange, Volume};
 pub use birth::{Birth, StoreId};
+pub use cluster::{ClusterId, ClusterIdError};
 pub use extent::{Content, Extent, Held, Vote};
 pub use message::{Answer, OperationId, Question, Reply, Request, RequestId};
 pub use runs::Runs;

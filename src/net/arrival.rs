@@ -68,9 +68,11 @@ async fn stay<H: Host, D: Disk>(
         Err(error) => Err(error),
     };
     match ended {
-        Ok(()) | Err(NetError::Stopped | NetError::Closed) => {}
-        // A client that resets its connection instead of closing it is no news.
-        Err(NetError::Broken(error)) => tracing::debug!(%address, %error, "broken"),
+        Ok(()) => {}
+        // A client that goes is no news, and a peer that does is news of the link to it.
+        Err(error) if error.is_ordinary() => {
+            tracing::debug!("the connection of {address} ended: {}", error.chain());
+        }
         Err(error) => shared.refusals.closed(address, &error),
     }
 }

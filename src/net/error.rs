@@ -94,6 +94,20 @@ impl From<HelloError> for NetError {
 }
 
 impl NetError {
+    /// Whether connections end so because processes, machines and networks come and go; everything
+    /// else is somebody's mistake.
+    pub(super) fn is_ordinary(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken(_)
+                | Self::Closed
+                | Self::Rejected
+                | Self::Silent { .. }
+                | Self::Superseded(_)
+                | Self::Stopped
+        )
+    }
+
     /// The error with all its causes, for a line in the log.
     pub(super) fn chain(&self) -> String {
         let mut line = self.to_string();

@@ -1,7 +1,7 @@
 //! Who this process is to the others.
 
-use crate::domain::{Incarnation, Rank};
-use crate::wire::{ClientKey, ClusterId, SystemKey};
+use crate::domain::{ClusterId, Incarnation, Rank};
+use crate::wire::{ClientKey, SystemKey};
 
 /// Who this process is: known once its store is recovered, and fixed from then on.
 #[derive(Clone, Debug)]

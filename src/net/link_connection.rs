@@ -47,7 +47,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> LinkConnection<'a, R, W> {
             what: "the introduction",
             limit,
         }));
-        let (introduction, credit) = match introduced {
+        let (introduction, credit, mut rest) = match introduced {
             Ok(introduced) => introduced,
             Err(error) => return error,
         };
@@ -57,9 +57,15 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> LinkConnection<'a, R, W> {
         // Only then the event: what it makes the process send must find the link up.
         self.link.connect(incarnation, credit);
         events.connected(rank, incarnation, introduction);
-        tracing::info!("connected to process {rank}, incarnation {}", incarnation.0);
-
         let link = self.link;
+        tracing::info!(
+            "connected to process {rank} at {}, incarnation {}",
+            link.address(),
+            incarnation.0
+        );
+        if let Err(error) = take_messages(link, rank, &mut rest, events) {
+            return error;
+        }
         let ended = tokio::select! {
             biased;
             fault = fault(link) => Err(NetError::Fault(fault)),
@@ -69,14 +75,25 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> LinkConnection<'a, R, W> {
         ended.err().unwrap_or(NetError::Closed)
     }
 
-    async fn introduce(&mut self) -> Result<(Introduction, Credit), NetError> {
+    /// Introduces both ends to one another. A listener waits for nothing after its introduction,
+    /// so that more of its messages may have come along: they are returned too.
+    async fn introduce(&mut self) -> Result<(Introduction, Credit, Vec<Bytes>), NetError> {
         put_introduction(&mut self.writer, &mut self.introduction, self.link.asker());
         self.writer.flush().await?;
-        match PeerMessage::decode(self.reader.first().await?, self.link.asker())? {
+        // The listener has proven itself in the key exchange.
+        self.reader.trust();
+        let mut messages = Vec::new();
+        while messages.is_empty() {
+            match self.reader.read(&mut messages).await {
+                Err(NetError::Closed) => return Err(NetError::Rejected),
+                read => read?,
+            }
+        }
+        match PeerMessage::decode(messages.remove(0), self.link.asker())? {
             PeerMessage::Introduction {
                 introduction,
                 credit,
-            } => Ok((introduction, credit)),
+            } => Ok((introduction, credit, messages)),
             other => Err(unexpected(&other)),
         }
     }

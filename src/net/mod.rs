@@ -1,5 +1,6 @@
 //! Sockets: the listener, classic connections, sessions and the links to peers.
 
+mod absence;
 mod arrival;
 mod classic;
 mod client_session;

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::absence::Absence;
 use super::link_connection::LinkConnection;
 use super::link_queue::LinkQueue;
 use super::stage::reached;
@@ -177,6 +178,11 @@ impl RegisterClient {
         }
     }
 
+    /// Where the peer is, as configured.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -214,7 +220,7 @@ impl RegisterClient {
         introduction: watch::Receiver<Introduction>,
     ) {
         let mut pauses = Pauses::new(&self.settings);
-        let mut said = String::new();
+        let mut absence = Absence::new(Instant::now());
         loop {
             let error = match self.open().await {
                 Err(error) => error,
@@ -226,16 +232,20 @@ impl RegisterClient {
                     let error = connection.run(events).await;
                     if self.disconnect() {
                         events.disconnected(self.peer);
+                        self.say_lost(&error);
                     }
                     // One that ends at once, again and again, is no reason to hurry.
                     if opened.elapsed() >= self.settings.reconnect_max {
                         pauses = Pauses::new(&self.settings);
-                        said.clear();
+                        absence = Absence::new(Instant::now());
                     }
                     error
                 }
             };
-            self.say(&error, &mut said);
+            if matches!(error, NetError::Stopped) {
+                return;
+            }
+            self.say_missing(&error, &mut absence);
             sleep(pauses.next()).await;
         }
     }
@@ -274,18 +284,23 @@ impl RegisterClient {
         Connector::new(Some(own), identity.cluster, key, Some(self.peer))
     }
 
-    /// One line for each new reason; a peer that stays away is not news every second.
-    fn say(&self, error: &NetError, said: &mut String) {
-        let line = error.chain();
-        if *said == line {
-            tracing::trace!(peer = %self.peer, address = self.address, "{line}");
+    fn say_lost(&self, error: &NetError) {
+        let (peer, address, why) = (self.peer, &self.address, error.chain());
+        if error.is_ordinary() {
+            tracing::info!("lost process {peer} at {address}: {why}");
         } else {
-            tracing::warn!(
-                "no link to process {} at {}: {line}; trying again",
-                self.peer,
-                self.address
-            );
-            *said = line;
+            tracing::warn!("lost process {peer} at {address}: {why}");
+        }
+    }
+
+    fn say_missing(&self, error: &NetError, absence: &mut Absence) {
+        let (peer, address, why) = (self.peer, &self.address, error.chain());
+        match absence.failed(Instant::now()) {
+            Some(away) => tracing::warn!(
+                "no link to process {peer} at {address} for {} s: {why}; trying on",
+                away.as_secs()
+            ),
+            None => tracing::debug!("no link to process {peer} at {address}: {why}"),
         }
     }
 

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::NetError;
 
 const BURST: u32 = 20;
-const INTERVAL: Duration = Duration::from_millis(200);
+/// A process with a wrong configuration comes back every second: six lines a minute will do.
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The log of refused connections.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::transport::{SealedReader, SealedWriter};
 use super::{NetError, handshake, socket};
-use crate::domain::Rank;
-use crate::wire::{ClientKey, ClusterId, Connector, SessionAnswer, SessionKey, SessionQuestion};
+use crate::domain::{ClusterId, Rank};
+use crate::wire::{ClientKey, Connector, SessionAnswer, SessionKey, SessionQuestion};
 
 /// Asks the process at this address (`host:port`), of this rank if one is given, how it stands:
 /// the JSON of [`Host::status`](super::Host::status). Takes no longer than `limit`.

@@ -13,14 +13,14 @@ use super::disk::Disk;
 use super::inbox::Inbox;
 use super::switchboard::{News, Switchboard};
 use super::worker::{Surroundings, Worker};
-use crate::domain::{Content, Incarnation, Rank, Request, SECTOR_SIZE, StoreId};
+use crate::domain::{ClusterId, Content, Incarnation, Rank, Request, SECTOR_SIZE, StoreId};
 use crate::net::{
     Connections, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions, RegisterClient,
     Services, Settings, Stage,
 };
 use crate::register::{AtomicRegister, Config};
 use crate::store::MemorySectors;
-use crate::wire::{ClientKey, ClusterId, Credit, Introduction, SystemKey};
+use crate::wire::{ClientKey, Credit, Introduction, SystemKey};
 
 const SECTORS: u64 = 64;
 

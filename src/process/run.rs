@@ -25,7 +25,7 @@ use super::worker::Item;
 use crate::config::Configuration;
 use crate::domain::{Rank, StoreId};
 use crate::net::{Connections, Listener, NetError, Stage};
-use crate::store::{ClusterId, DiskSectors, Options, StoreError, Unrecovered};
+use crate::store::{DiskSectors, Options, StoreError, Unrecovered};
 
 /// How long a stop waits for what is under way before it hands it back.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
@@ -259,13 +259,8 @@ async fn bind_nbd(
         grace: NBD_GRACE,
         ..nbd_frontend::Options::default()
     };
-    let address = address
-        .to_string()
-        .parse()
-        .expect("both are written in the same way");
-    Ok(Some(
-        Server::bind(&address, options, Arc::new(disk.clone())).await?,
-    ))
+    let server = Server::bind(address, options, Arc::new(disk.clone())).await?;
+    Ok(Some(server))
 }
 
 /// Serves NBD from the moment a majority is there, until the process stops.
@@ -292,7 +287,7 @@ async fn open_store(
     failure: oneshot::Sender<StoreError>,
 ) -> Result<Arc<DiskSectors>, ProcessError> {
     let directory = configuration.storage_dir.clone();
-    let cluster = ClusterId(configuration.cluster().id.0);
+    let cluster = configuration.cluster().id;
     let options = Options {
         lock_wait: configuration.store_lock_wait,
         ..Options::new(cluster, configuration.rank())

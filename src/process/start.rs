@@ -21,7 +21,7 @@ use crate::net::{
 };
 use crate::register::{AtomicRegister, Config};
 use crate::store::DiskSectors;
-use crate::wire::{ClientKey, ClusterId, Introduction, SystemKey};
+use crate::wire::{ClientKey, Introduction, SystemKey};
 
 /// Everything that the parts of a process share while they are put together.
 pub(super) struct Start {
@@ -49,7 +49,7 @@ impl Start {
     ) -> Self {
         let cluster = configuration.cluster();
         let identity = Arc::new(Identity {
-            cluster: ClusterId(cluster.id.0),
+            cluster: cluster.id,
             rank: configuration.rank(),
             processes: cluster.processes.count(),
             incarnation: store.incarnation(),

@@ -11,8 +11,7 @@ use rustix::io::Errno;
 use super::error::StoreError;
 use super::file::{DirectReads, FileMedium};
 use super::format::format;
-use super::identity::ClusterId;
-use crate::domain::{Rank, StoreId};
+use crate::domain::{ClusterId, Rank, StoreId};
 
 const SECTORS: &str = "sectors";
 /// What [`SECTORS`] is called until it is whole.

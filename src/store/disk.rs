@@ -12,7 +12,7 @@ use super::directory::{self, Lock};
 use super::engine::Statistics;
 use super::error::StoreError;
 use super::file::{DirectReads, FileMedium};
-use super::identity::{ClusterId, Identity};
+use super::identity::Identity;
 use super::load::Patience;
 use super::manager::{Completion, Completions, SectorsManager, StoreRequest};
 use super::medium::Medium;
@@ -20,7 +20,9 @@ use super::plan::{Pending, Progress};
 use super::readers::run_reader;
 use super::recovery;
 use super::shared::{Ending, Job, OnFailure, Shared, no_votes};
-use crate::domain::{Birth, Extent, Held, Incarnation, Rank, Runs, SectorRange, StoreId, Vote};
+use crate::domain::{
+    Birth, ClusterId, Extent, Held, Incarnation, Rank, Runs, SectorRange, StoreId, Vote,
+};
 
 /// How to open a store.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::crash::{CrashMedium, extent, formatted, range, stamp, with_a_lost_page};
 use super::disk::{DiskSectors, Options};
 use super::error::StoreError;
-use super::identity::{ClusterId, Identity};
+use super::identity::Identity;
 use super::manager::{Completion, Completions, SectorsManager, StoreRequest};
-use crate::domain::{Content, Rank, Vote};
+use crate::domain::{ClusterId, Content, Rank, Vote};
 
 #[derive(Default)]
 struct Inbox(Mutex<Vec<u64>>, Mutex<Vec<u64>>);

@@ -5,12 +5,12 @@ use super::budget::Budget;
 use super::checksum::Checksums;
 use super::error::StoreError;
 use super::free_map::{FreeMap, write_chunks};
-use super::identity::{ClusterId, Identity};
+use super::identity::Identity;
 use super::layout::FIXED_BLOCKS;
 use super::medium::Medium;
 use super::root::{MapSize, Root, Totals};
 use super::space::FreeBlocks;
-use crate::domain::{Incarnation, Rank, StoreId};
+use crate::domain::{ClusterId, Incarnation, Rank, StoreId};
 
 /// Writes an empty store; durable on return, but not to be used before its file has its name.
 pub(crate) fn format(

@@ -25,7 +25,6 @@
 //! | 4096 | 4064 | the stores that were met at birth, in rank order, 16 bytes each |
 //! | 8160 | 32 | 0 |
 
-use std::fmt;
 use std::io::IoSlice;
 
 use bytes::{Buf, BufMut};
@@ -35,17 +34,7 @@ use super::checksum::{Checksums, Kind};
 use super::error::StoreError;
 use super::layout::{FORMAT, IDENTITY_BLOCKS, IDENTITY_PLACES};
 use super::medium::{Medium, read_tolerant};
-use crate::domain::{Birth, Incarnation, Rank, StoreId};
-
-/// What tells one cluster from every other.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct ClusterId(pub [u8; 16]);
-
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
+use crate::domain::{Birth, ClusterId, Incarnation, Rank, StoreId};
 
 /// The contents of the identity blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -94,7 +94,6 @@ pub use disk::{DiskSectors, Options, Unrecovered};
 pub use engine::Statistics;
 pub use error::StoreError;
 pub use file::DirectReads;
-pub use identity::ClusterId;
 pub use manager::{Completion, Completions, SectorsManager, StoreRequest};
 pub use memory::MemorySectors;
 pub use shared::OnFailure;

@@ -17,10 +17,8 @@
 //! in a hello is secret or believed by itself: both hellos are the prologue of the key exchange,
 //! so that a session in which either was changed on its way never comes to be.
 
-use std::fmt;
-
 use super::auth::KeyIdentifier;
-use crate::domain::{Incarnation, Rank};
+use crate::domain::{ClusterId, Incarnation, Rank};
 
 /// The size of a hello.
 pub const HELLO_BYTES: usize = 48;
@@ -42,22 +40,6 @@ const INCARNATION: usize = CLUSTER + 16;
 const ZERO_B: usize = INCARNATION + 4;
 const KEY: usize = ZERO_B + 4;
 const _: () = assert!(KEY + 8 == HELLO_BYTES);
-
-/// Which cluster a process belongs to.
-#[derive(Copy, Clone, PartialEq, Eq, Hash)]
-pub struct ClusterId(pub [u8; 16]);
-
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// A process as its hello names it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ pub use client::{
 };
 pub use codec::Encoder;
 pub use frame::{FRAME_OVERHEAD, FRAME_PAYLOAD_MAX, FRAMES_MAX, FrameError, Opener, Sealer};
-pub use hello::{ClusterId, HELLO_BYTES, Hello, HelloError, Process, Role, SESSION_MAGIC, VERSION};
+pub use hello::{HELLO_BYTES, Hello, HelloError, Process, Role, SESSION_MAGIC, VERSION};
 pub use message::{FIRST_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, MessageError, MessageStream};
 pub use peer::{Asker, Credit, Introduction, PeerMessage, cost, encode_reply, encode_request};
 pub use session::{

@@ -30,8 +30,8 @@ use snow::{Builder, HandshakeState, StatelessTransportState};
 
 use super::auth::{ClientKey, KeyIdentifier, SystemKey};
 use super::frame::{Opener, Sealer};
-use super::hello::{ClusterId, HELLO_BYTES, Hello, HelloError, Process, Role};
-use crate::domain::Rank;
+use super::hello::{HELLO_BYTES, Hello, HelloError, Process, Role};
+use crate::domain::{ClusterId, Rank};
 
 /// The size of each of the two messages of the key exchange: an ephemeral key and a tag.
 pub const EXCHANGE_BYTES: usize = 48;

@@ -3,8 +3,8 @@
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use atdd::domain::{Birth, Incarnation, Rank, StoreId, Vote};
-use atdd::store::{ClusterId, Options, StoreError, Unrecovered, Verdict, check};
+use atdd::domain::{Birth, ClusterId, Incarnation, Rank, StoreId, Vote};
+use atdd::store::{Options, StoreError, Unrecovered, Verdict, check};
 
 use crate::support::{at, data, everything, open, options, range, stamp};
 

@@ -4,12 +4,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use atdd::domain::{
-    Content, Extent, Held, Incarnation, Rank, Runs, SECTOR_SIZE, SectorAddress, SectorRange, Stamp,
-    Volume, Vote,
+    ClusterId, Content, Extent, Held, Incarnation, Rank, Runs, SECTOR_SIZE, SectorAddress,
+    SectorRange, Stamp, Volume, Vote,
 };
 use atdd::store::{
-    ClusterId, Completion, Completions, DiskSectors, Options, SectorsManager, StoreRequest,
-    Unrecovered,
+    Completion, Completions, DiskSectors, Options, SectorsManager, StoreRequest, Unrecovered,
 };
 use bytes::Bytes;
 

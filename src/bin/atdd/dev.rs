@@ -8,7 +8,6 @@ mod data_dir;
 mod lock;
 mod log_tail;
 mod member;
-mod nbd_address;
 mod ports;
 mod shown;
 mod supervise;
@@ -17,10 +16,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use atdd::config::{DiskSize, NbdAddress};
+use atdd::config::DiskSize;
 use clap::Args;
+use nbd_frontend::Address;
 
 use crate::logging::Logging;
+use crate::nbd_address;
 use data_dir::DataDir;
 use member::Member;
 
@@ -43,10 +44,11 @@ pub(crate) struct Dev {
     /// Where to serve the disk by NBD
     #[arg(
         long,
-        value_name = "HOST:PORT | unix:PATH",
+        value_name = nbd_address::FORM,
+        value_parser = nbd_address::parse,
         default_value = "127.0.0.1:10809"
     )]
-    nbd: NbdAddress,
+    nbd: Address,
 }
 
 const EXAMPLES: &str = "\
@@ -65,7 +67,7 @@ impl Dev {
         let members = processes.ranks().map(|rank| {
             let mut arguments = data.serve_arguments(rank);
             if rank.place() == 0 {
-                arguments.extend(["--nbd".into(), self.nbd.to_string().into()]);
+                arguments.extend(["--nbd".into(), nbd_address::argument(&self.nbd)]);
             }
             if let Some(filter) = &logging.log {
                 arguments.extend(["--log".into(), filter.into()]);

@@ -3,6 +3,7 @@
 mod dev;
 mod init;
 mod logging;
+mod nbd_address;
 mod output;
 mod serve;
 mod status;

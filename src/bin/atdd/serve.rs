@@ -7,9 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use atdd::config::{Configuration, NbdAddress};
+use atdd::config::Configuration;
 use clap::Args;
+use nbd_frontend::Address;
 use rustix::process::{Signal, getpid, kill_process};
+
+use crate::nbd_address;
 
 /// Run one process of a cluster, until SIGTERM or Ctrl-C
 #[derive(Args)]
@@ -28,8 +31,8 @@ pub(crate) struct Serve {
     data: PathBuf,
 
     /// Serve the disk by NBD too; a unix socket that nobody answers on is replaced
-    #[arg(long, value_name = "HOST:PORT | unix:PATH")]
-    nbd: Option<NbdAddress>,
+    #[arg(long, value_name = nbd_address::FORM, value_parser = nbd_address::parse)]
+    nbd: Option<Address>,
 
     /// How many workers share the sectors [default: one for every two processors, at most 4]
     #[arg(long, value_name = "N")]

@@ -138,6 +138,26 @@ async fn heartbeats_go_both_ways_while_there_is_nothing_to_say() {
     assert!(!piped.connection.is_finished());
 }
 
+/// A listener that had news right after its introduction was taken for one that breaks the rules,
+/// when both arrived at once: a cluster that was born just then began with a fault.
+#[tokio::test(start_paused = true)]
+async fn news_may_come_together_with_the_introduction() {
+    let mut piped = piped(&Settings::default(), 1 << 20).await;
+    for number in [2, 3] {
+        let message = PeerMessage::Introduction {
+            introduction: introduction(number),
+            credit: CREDIT,
+        };
+        message.encode(piped.peer.asker, &mut piped.peer.writer.encoder);
+    }
+    piped.peer.writer.flush().await.unwrap();
+    let connected = piped.events.next().await;
+    assert!(matches!(connected, Event::Connected(..)), "{connected:?}");
+    let news = piped.events.next().await;
+    assert_eq!(news, Event::Introduced(rank(2), introduction(3)));
+    assert!(!piped.connection.is_finished());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_says_nothing_is_found_dead() {
     let settings = Settings::default();

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::*;
-use crate::domain::{Answer, Birth, Held, Incarnation, Question, Reply, Runs, StoreId, Vote};
+use crate::domain::{
+    Answer, Birth, ClusterId, Held, Incarnation, Question, Reply, Runs, StoreId, Vote,
+};
 use crate::net::{Identity, LinkState, NetError, Settings, Stage, fetch_status};
-use crate::wire::{ClientKey, ClusterId, Credit};
+use crate::wire::{ClientKey, Credit};
 
 fn settings() -> Settings {
     Settings {
@@ -108,6 +110,7 @@ async fn news_reach_both_ends() {
 /// hears of the new one; the link itself keeps nothing.
 #[tokio::test]
 async fn a_link_comes_back_after_the_listener_did() {
+    let (log, _guard) = Log::start();
     let server = Server::start(settings()).await;
     let address = server.address;
     let link = Link::start(identity(1), address, &settings());
@@ -139,6 +142,8 @@ async fn a_link_comes_back_after_the_listener_did() {
     );
     link.stop().await;
     server.stop().await;
+    // Starts and stops are no trouble.
+    assert!(log.lines().is_empty(), "{:?}", log.lines());
 }
 
 #[tokio::test]
@@ -279,7 +284,7 @@ async fn a_process_closes_what_it_finds_faulty() {
     link.connected().await;
     link.client.close("it lies".into());
     assert_eq!(link.events.next().await, Event::Disconnected(rank(2)));
-    log.only_line("no link to process 2 at 127.0.0.1").await;
+    log.only_line("lost process 2 at 127.0.0.1").await;
     link.connected().await;
     eventually(|| server.peers.session(rank(1)).is_some()).await;
     let session = server.peers.session(rank(1)).unwrap();

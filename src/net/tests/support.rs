@@ -16,15 +16,15 @@ use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::domain::{
-    Answer, Content, Generation, Incarnation, OperationId, Question, Rank, Reply, Request,
-    RequestId, SECTOR_SIZE, SectorAddress, SectorRange, StoreId, Volume,
+    Answer, ClusterId, Content, Generation, Incarnation, OperationId, Question, Rank, Reply,
+    Request, RequestId, SECTOR_SIZE, SectorAddress, SectorRange, StoreId, Volume,
 };
 use crate::net::{
     Connections, Disk, DiskError, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions,
     RegisterClient, Services, Settings, Stage,
 };
 use crate::wire::{
-    ClientCommand, ClientKey, ClientRequest, ClientResponse, ClusterId, Introduction, SystemKey,
+    ClientCommand, ClientKey, ClientRequest, ClientResponse, Introduction, SystemKey,
     decode_response,
 };
 

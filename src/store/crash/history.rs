@@ -8,12 +8,12 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::medium::{Contents, CrashMedium, Operation};
 use super::model::{Model, extent, range, stamp};
-use crate::domain::{Extent, Held, Rank, Runs, SectorRange, StoreId, Vote};
+use crate::domain::{ClusterId, Extent, Held, Rank, Runs, SectorRange, StoreId, Vote};
 use crate::store::commit::Blocked;
 use crate::store::engine::Engine;
 use crate::store::error::StoreError;
 use crate::store::format::format;
-use crate::store::identity::{ClusterId, Identity};
+use crate::store::identity::Identity;
 use crate::store::load::Patience;
 use crate::store::manager::{Completion, Completions, StoreRequest};
 use crate::store::plan::Pending;

@@ -2,7 +2,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::Incarnation;
+use crate::domain::{ClusterId, Incarnation};
 use crate::wire::{SESSION_MAGIC, VERSION};
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);

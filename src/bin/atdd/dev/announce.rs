@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use atdd::config::{Cluster, NbdAddress};
+use atdd::config::Cluster;
 use atdd::domain::{ProcessState, Rank, StatusReport};
+use nbd_frontend::Address;
 use tokio::time::{Instant, sleep};
 
 use super::data_dir::DataDir;
@@ -59,13 +60,16 @@ pub(super) async fn wait_until_settled(cluster: &Cluster) {
 }
 
 /// The two lines.
-pub(super) fn print(data: &DataDir, nbd: &NbdAddress, pids: &[u32]) {
+pub(super) fn print(data: &DataDir, nbd: &Address, pids: &[u32]) {
     let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
+    let (plural, count) = match pids.len() {
+        1 => ("", 1),
+        count => ("es", count),
+    };
     let lines = format!(
-        "{} in {} on {} processes (pid {}), served by NBD at {nbd}; Ctrl-C stops it.\nNext: {}\n",
+        "{} in {} on {count} process{plural} (pid {}), served at {nbd}; Ctrl-C stops it.\nNext: {}\n",
         data.file().size(),
         data.path().display(),
-        data.file().processes().count(),
         pids.join(", "),
         next_commands(nbd, data.is_new()),
     );
@@ -114,26 +118,21 @@ fn what_is_missing(answers: &[Answer], data: &DataDir) -> String {
     missing.collect::<Vec<_>>().join("; ")
 }
 
-fn next_commands(nbd: &NbdAddress, is_new: bool) -> String {
+fn next_commands(nbd: &Address, is_new: bool) -> String {
     let (uri, client) = match nbd {
-        NbdAddress::Tcp(address) => {
-            let host = match address.host() {
-                "0.0.0.0" | "[::]" => "localhost",
-                host => host,
+        Address::Tcp { host, port } => {
+            let host = match host.as_str() {
+                "0.0.0.0" | "::" => "localhost".to_owned(),
+                host => host.to_owned(),
             };
-            let port = address.port();
-            (
-                format!("nbd://{host}:{port}"),
-                format!("{} {port}", host.trim_matches(['[', ']'])),
-            )
+            let client = format!("{host} {port}");
+            (Address::Tcp { host, port: *port }.uri(""), client)
         }
-        NbdAddress::Unix(path) => {
+        Address::Unix(path) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let path = path.display();
-            (
-                format!("'nbd+unix:///?socket={path}'"),
-                format!("-unix {}", quoted(Path::new(&path.to_string()))),
-            )
+            let client = format!("-unix {}", quoted(&path));
+            // The shell would take the question mark for a pattern.
+            (format!("'{}'", Address::Unix(path).uri("")), client)
         }
     };
     // Only a new disk may be formatted without a thought.
@@ -161,10 +160,12 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nbd_address;
 
     #[test]
     fn what_to_type_fits_the_address() {
-        let next = |address: &str, is_new| next_commands(&address.parse().unwrap(), is_new);
+        let next =
+            |address: &str, is_new| next_commands(&nbd_address::parse(address).unwrap(), is_new);
         assert_eq!(
             next("127.0.0.1:10809", false),
             "nbdinfo nbd://127.0.0.1:10809; sudo nbd-client 127.0.0.1 10809 /dev/nbd0 -b 4096 && \
@@ -174,7 +175,7 @@ mod tests {
         assert!(next("[::1]:7", true).contains("nbd-client ::1 7 /dev/nbd0"));
         assert!(next("127.0.0.1:7", true).contains("-b 4096 && sudo mkfs.ext4 /dev/nbd0 &&"));
         let unix = next("unix:/tmp/a b", false);
-        assert!(unix.contains("'nbd+unix:///?socket=/tmp/a b'"), "{unix}");
+        assert!(unix.contains("'nbd+unix:///?socket=/tmp/a%20b'"), "{unix}");
         assert!(unix.contains("-unix '/tmp/a b' /dev/nbd0"), "{unix}");
     }
 }

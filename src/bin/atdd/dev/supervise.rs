@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use atdd::config::NbdAddress;
+use nbd_frontend::Address;
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -15,7 +15,7 @@ use super::member::Member;
 use crate::output::notice;
 
 /// Runs the cluster until SIGINT or SIGTERM.
-pub(super) async fn run(mut members: Vec<Member>, data: &DataDir, nbd: &NbdAddress) -> Result<()> {
+pub(super) async fn run(mut members: Vec<Member>, data: &DataDir, nbd: &Address) -> Result<()> {
     let mut stop = Stop::new().context("signals cannot be received")?;
     let supervised = supervise(&mut members, &mut stop, data, nbd).await;
     // Whatever happened, nobody is left behind.
@@ -49,7 +49,7 @@ async fn supervise(
     members: &mut [Member],
     stop: &mut Stop,
     data: &DataDir,
-    nbd: &NbdAddress,
+    nbd: &Address,
 ) -> Result<()> {
     let cluster = data.file().cluster()?;
     for member in &mut *members {
