@@ -16,6 +16,15 @@ pub(crate) struct BlockSet {
     members: u64,
 }
 
+/// Which blocks of a set are meant.
+#[derive(Copy, Clone, Default)]
+pub(crate) struct Rule<'a> {
+    /// Only those that are in this set too.
+    pub(crate) inside: Option<&'a BlockSet>,
+    /// Only those that are not in this set.
+    pub(crate) outside: Option<&'a BlockSet>,
+}
+
 #[derive(Clone, Debug)]
 struct Chunk {
     words: [u64; CHUNK_WORDS],
@@ -99,12 +108,13 @@ impl BlockSet {
         }
     }
 
-    /// The first run at or after `from`, no longer than `most`, of blocks that are in this set and,
-    /// if it is given, in the other too.
-    pub(crate) fn find(&self, from: u64, most: u64, other: Option<&Self>) -> Option<Run> {
-        let both = |word| match other {
-            None => self.word(word),
-            Some(other) => self.word(word) & other.word(word),
+    /// The first run at or after `from`, no longer than `most`, of blocks that are in this set and
+    /// not ruled out.
+    pub(crate) fn find(&self, from: u64, most: u64, rule: Rule<'_>) -> Option<Run> {
+        let both = |word| {
+            let inside = rule.inside.map_or(u64::MAX, |set| set.word(word));
+            let outside = rule.outside.map_or(0, |set| set.word(word));
+            self.word(word) & inside & !outside
         };
         let mut word = from / WORD_BITS;
         let mut bits = both(word) & (u64::MAX << (from % WORD_BITS));
@@ -128,7 +138,7 @@ impl BlockSet {
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> {
         let mut from = 0;
         std::iter::from_fn(move || {
-            let run = self.find(from, u64::MAX, None)?;
+            let run = self.find(from, u64::MAX, Rule::default())?;
             from = run.end();
             Some(run)
         })
@@ -215,7 +225,7 @@ mod tests {
             let listed: Vec<u64> = set.runs().flat_map(|run| run.first..run.end()).collect();
             prop_assert_eq!(&listed, &model.iter().copied().collect::<Vec<_>>());
             let expected = model.range(from..).next().copied();
-            let found = set.find(from, most, None);
+            let found = set.find(from, most, Rule::default());
             prop_assert_eq!(found.map(|run| run.first), expected);
             if let Some(run) = found {
                 prop_assert!(run.count <= most);
@@ -232,8 +242,17 @@ mod tests {
         set.remove(Run::new(50, 70_000));
         assert_eq!(copy.len(), 100_000);
         assert_eq!(set.len(), 30_000);
-        assert_eq!(set.find(0, 1000, Some(&copy)), Some(Run::new(0, 50)));
-        assert_eq!(set.find(50, 10, Some(&copy)), Some(Run::new(70_050, 10)));
+        let inside = Rule {
+            inside: Some(&set),
+            outside: None,
+        };
+        assert_eq!(copy.find(0, 1000, inside), Some(Run::new(0, 50)));
+        assert_eq!(copy.find(50, 10, inside), Some(Run::new(70_050, 10)));
+        let outside = Rule {
+            inside: None,
+            outside: Some(&set),
+        };
+        assert_eq!(copy.find(0, 100_000, outside), Some(Run::new(50, 70_000)));
     }
 
     #[test]

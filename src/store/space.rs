@@ -11,7 +11,11 @@
 //! - *growing*: taken out of the released ones until the file system has answered.
 
 use super::block::{Run, push_run, total};
-use super::block_set::BlockSet;
+use super::block_set::{BlockSet, Rule};
+
+/// A batch of so few sectors is slowed down by writing to a block for the first time, which changes
+/// the file system's own metadata; a larger one is better off with blocks that lie together.
+const SMALL: u64 = 64;
 
 /// The most runs that one checkpoint gives back.
 const RELEASED_RUNS_MAX: usize = 4096;
@@ -83,17 +87,30 @@ impl Space {
     }
 
     fn take_from(&mut self, wanted: u64, for_root: bool) -> Vec<Run> {
-        let frozen = self.frozen.as_ref().filter(|_| for_root);
-        let frozen = frozen.map(|blocks| &blocks.free);
         let mut taken = Vec::new();
+        let mut left = wanted;
+        if wanted <= SMALL {
+            left -= self.sweep(left, for_root, true, &mut taken);
+        }
+        self.sweep(left, for_root, false, &mut taken);
+        taken
+    }
+
+    /// Takes up to `wanted` blocks on one way around the file. How many they are.
+    fn sweep(&mut self, wanted: u64, for_root: bool, written: bool, taken: &mut Vec<Run>) -> u64 {
+        let frozen = self.frozen.as_ref().filter(|_| for_root);
         let mut left = wanted;
         let mut wrapped = false;
         while left > 0 {
-            match self.now.free.find(self.rover, left, frozen) {
+            let rule = Rule {
+                inside: frozen.map(|blocks| &blocks.free),
+                outside: written.then_some(&self.fresh),
+            };
+            match self.now.free.find(self.rover, left, rule) {
                 Some(run) => {
                     self.now.free.remove(run);
                     self.fresh.remove_present(run);
-                    push_run(&mut taken, run);
+                    push_run(taken, run);
                     left -= run.count;
                     self.rover = run.end();
                 }
@@ -104,7 +121,7 @@ impl Space {
                 None => break,
             }
         }
-        taken
+        wanted - left
     }
 
     /// Frees blocks that nothing refers to any more, on disk included.
@@ -125,7 +142,7 @@ impl Space {
         let mut runs = Vec::new();
         let mut left = wanted;
         while left > 0 {
-            let run = if let Some(run) = self.now.released.find(0, left, None) {
+            let run = if let Some(run) = self.now.released.find(0, left, Rule::default()) {
                 self.now.released.remove(run);
                 run
             } else {
@@ -154,7 +171,7 @@ impl Space {
     /// Takes a run of up to `most` blocks that were never written, to be written for once and then
     /// given to [`Self::make_free`].
     pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Run> {
-        let run = self.fresh.find(0, most, None)?;
+        let run = self.fresh.find(0, most, Rule::default())?;
         self.fresh.remove(run);
         self.now.free.remove(run);
         self.changing.push(run);
@@ -203,10 +220,14 @@ impl Space {
         let mut surplus = spare.saturating_sub(slack);
         let mut runs = Vec::new();
         let mut from = 0;
-        while surplus > 0
-            && runs.len() < RELEASED_RUNS_MAX
-            && let Some(run) = self.now.free.find(from, surplus, Some(&frozen.free))
-        {
+        while surplus > 0 && runs.len() < RELEASED_RUNS_MAX {
+            let rule = Rule {
+                inside: Some(&frozen.free),
+                outside: None,
+            };
+            let Some(run) = self.now.free.find(from, surplus, rule) else {
+                break;
+            };
             self.now.free.remove(run);
             self.fresh.remove_present(run);
             frozen.free.remove(run);

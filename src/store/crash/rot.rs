@@ -131,6 +131,7 @@ fn rot_in_the_data_of_a_batch_is_a_lost_vote_but_for_the_last_unmarked_one() {
 #[test]
 fn a_batch_that_reused_a_slot_does_not_unmake_the_one_that_freed_it() {
     let history = begun(formatted());
+    write(&history, 1, 2);
     write(&history, 0, 1);
     let freed = slot(&history, 0);
     write(&history, 0, 2);
