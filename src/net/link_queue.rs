@@ -142,9 +142,10 @@ impl LinkQueue {
             bytes: self.credit.bytes - self.credit.bytes / u64::from(QUESTIONS_PART),
         };
         let passed = is_store(&next.request) && !fits(of_stores, self.stores_under_way, next.cost);
-        let place = match passed {
-            true => *self.questions.first()?,
-            false => oldest,
+        let place = if passed {
+            *self.questions.first()?
+        } else {
+            oldest
         };
         fits(self.credit, self.under_way, self.waiting[&place].cost).then_some(place)
     }

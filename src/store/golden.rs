@@ -5,13 +5,14 @@ use super::block::{BLOCK_SIZE, Block, Run};
 use super::checksum::Checksums;
 use super::entry::Entry;
 use super::free_map::{ChunkRef, FreeMap};
-use super::identity::{ClusterId, Identity};
+use super::identity::Identity;
 use super::page::{Child, Page, PageDraft, PageRef};
 use super::root::{MapSize, Root, Totals};
 use super::space::FreeBlocks;
 use super::spans::Span;
 use crate::domain::{
-    Birth, Generation, Incarnation, Rank, SectorAddress, SectorRange, Stamp, StoreId, Volume,
+    Birth, ClusterId, Generation, Incarnation, Rank, SectorAddress, SectorRange, Stamp, StoreId,
+    Volume,
 };
 
 const STORE: StoreId = StoreId(*b"store-identity-1");
