@@ -60,8 +60,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> LinkConnection<'a, R, W> {
         tracing::info!("connected to process {rank}, incarnation {}", incarnation.0);
 
         let link = self.link;
+        // In no fixed order: neither direction may take all turns.
         let ended = tokio::select! {
-            biased;
             fault = fault(link) => Err(NetError::Fault(fault)),
             ended = hear(link, rank, &mut self.reader, events) => ended,
             ended = ask(link, &mut self.writer, &mut self.introduction) => ended,
