@@ -66,8 +66,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> LinkConnection<'a, R, W> {
         if let Err(error) = take_messages(link, rank, &mut rest, events) {
             return error;
         }
+        // In no fixed order: neither direction may take all turns.
         let ended = tokio::select! {
-            biased;
             fault = fault(link) => Err(NetError::Fault(fault)),
             ended = hear(link, rank, &mut self.reader, events) => ended,
             ended = ask(link, &mut self.writer, &mut self.introduction) => ended,

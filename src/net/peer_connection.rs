@@ -7,10 +7,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::link_connection::unexpected;
+use super::stage::reached;
 use super::transport::{Quiet, SealedReader, SealedWriter};
 use super::{Host, NetError, PeerSession, PeerSessions, Settings, Stage};
 use crate::domain::Request;
-use crate::net::stage::reached;
 use crate::wire::{Introduction, PeerMessage, encode_reply};
 
 /// What the listener's end needs besides its session.
@@ -39,8 +39,8 @@ impl<H: Host> PeerConnection<'_, H> {
             return error;
         }
         self.host.introduced(&session, session.introduction());
+        // In no fixed order: neither direction may take all turns.
         let ended = tokio::select! {
-            biased;
             fault = closed(&session) => Err(fault),
             () = reached(&mut self.stage, Stage::Stopped) => Err(NetError::Stopped),
             ended = hear(self.host, self.settings, &session, &mut reader) => ended,

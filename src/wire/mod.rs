@@ -1,4 +1,22 @@
 //! Bytes to messages and back, without any I/O.
+//!
+//! | module | what |
+//! |---|---|
+//! | `client` | the classic protocol of `PROTOCOL.md`: requests, responses, resynchronisation |
+//! | `hello` | the plain beginning of a session, which tells it from a classic connection |
+//! | `session` | its key exchange: two hellos and two messages become two directions |
+//! | `frame` | a direction's sealed frames |
+//! | `message` | the stream of messages in them, and their types |
+//! | `peer` | what processes say to one another: the register's questions and answers |
+//! | `status` | what clients say in sessions |
+//! | `auth`, `codec` | keys and tags; fields |
+//!
+//! Guarantees: nothing is decoded before it was authenticated, but for a hello, and for the number
+//! and type that an `AuthFailure` has to echo. No length is believed before it was compared with
+//! its limit, no bytes make a decoder panic, and what is decoded is exactly what would be sent:
+//! nothing trails, nothing has two encodings. Data are slices of what was received.
+//!
+//! Random bytes are passed in, and time plays no part.
 
 mod auth;
 mod client;

@@ -18,8 +18,8 @@
 //! Whoever recorded the first message can send it again, but cannot go on: it has no ephemeral
 //! key. So the listener acts on nothing before the first frame was opened.
 //!
-//! Everything here has a fixed size. The ephemeral secrets are passed in: 32 bytes, fresh from the
-//! system's random source each time.
+//! Everything here has a fixed size. The ephemeral secrets are passed in: 32 bytes, fresh each time
+//! from a source of random bytes that is fit for keys.
 
 use std::sync::Arc;
 

@@ -80,6 +80,15 @@ fn golden_hello() {
     );
 }
 
+/// A client's session can never pass as a peer's, even if the keys were the same.
+#[test]
+fn golden_keys() {
+    let peer = "3733c4129b1fa02f7855e54bd7883778967fd1eabb5f9dd9f8fbc524f0d04109";
+    assert_eq!(hex::encode(SessionKey::peer(&system_key()).psk), peer);
+    let client = "bc9dbf45e77af0ec155883b0960d0160c79130c8d7062f6af84478da174ed2f0";
+    assert_eq!(hex::encode(SessionKey::client(&client_key()).psk), client);
+}
+
 /// The whole exchange with fixed ephemeral secrets: what is on the wire may only change together
 /// with the version. The bytes were computed from the specification of Noise by other code.
 #[test]
