@@ -34,6 +34,8 @@ pub(super) struct SealedReader<R> {
     opener: Opener,
     sealed: BytesMut,
     messages: MessageStream,
+    /// What came together with the first message; no more than a small buffer held.
+    early: Vec<Bytes>,
     read_bytes: usize,
 }
 
@@ -44,6 +46,7 @@ impl<R: AsyncRead + Unpin> SealedReader<R> {
             opener,
             sealed: BytesMut::new(),
             messages: MessageStream::new(),
+            early: Vec::new(),
             read_bytes: READ_BYTES_MIN,
         }
     }
@@ -68,12 +71,8 @@ impl<R: AsyncRead + Unpin> SealedReader<R> {
             }
             self.open(&mut first)?;
         }
-        if first.len() > 1 {
-            return Err(NetError::Fault(
-                "it did not wait for an introduction".into(),
-            ));
-        }
         self.trust();
+        self.early = first.split_off(1);
         Ok(first.remove(0))
     }
 
@@ -85,6 +84,10 @@ impl<R: AsyncRead + Unpin> SealedReader<R> {
     /// Waits for bytes, and appends every message that they complete to `out`: possibly none.
     /// Nothing is lost when the future is dropped.
     pub(super) async fn read(&mut self, out: &mut Vec<Bytes>) -> Result<(), NetError> {
+        if !self.early.is_empty() {
+            out.append(&mut self.early);
+            return Ok(());
+        }
         self.sealed.reserve(self.read_bytes);
         let received = self.stream.read_buf(&mut self.sealed).await?;
         if received == 0 {

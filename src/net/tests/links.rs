@@ -230,6 +230,27 @@ async fn everything_queued_goes_out_together() {
     );
 }
 
+/// A process that is born right after it introduced itself, or a connector that slept meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_comes_together_with_the_introduction_is_heard_as_well() {
+    let mut piped = piped(&Settings::default(), 1 << 20).await;
+    let (first, second) = (introduction(2), introduction(3));
+    for introduction in [first.clone(), second.clone()] {
+        let credit = CREDIT;
+        let message = PeerMessage::Introduction {
+            introduction,
+            credit,
+        };
+        message.encode(piped.peer.asker, &mut piped.peer.writer.encoder);
+    }
+    piped.peer.writer.flush().await.unwrap();
+    let connected = Event::Connected(rank(2), identity(1).incarnation, first);
+    assert_eq!(piped.events.next().await, connected);
+    let introduced = Event::Introduced(rank(2), second);
+    assert_eq!(piped.events.next().await, introduced);
+    assert!(!piped.connection.is_finished());
+}
+
 #[track_caller]
 fn ends(message: PeerMessage, words: &'static str) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
