@@ -295,12 +295,13 @@ impl RegisterClient {
 
     fn say_missing(&self, error: &NetError, absence: &mut Absence) {
         let (peer, address, why) = (self.peer, &self.address, error.chain());
-        match absence.failed(Instant::now()) {
-            Some(away) => tracing::warn!(
-                "no link to process {peer} at {address} for {} s: {why}; trying on",
-                away.as_secs()
-            ),
-            None => tracing::debug!("no link to process {peer} at {address}: {why}"),
+        if let Some(away) = absence.failed(Instant::now()) {
+            let seconds = away.as_secs();
+            tracing::warn!(
+                "no link to process {peer} at {address} for {seconds} s: {why}; trying on"
+            );
+        } else {
+            tracing::debug!("no link to process {peer} at {address}: {why}");
         }
     }
 
