@@ -296,9 +296,9 @@ impl RegisterClient {
     fn say_missing(&self, error: &NetError, absence: &mut Absence) {
         let (peer, address, why) = (self.peer, &self.address, error.chain());
         if let Some(away) = absence.failed(Instant::now()) {
+            let seconds = away.as_secs();
             tracing::warn!(
-                "no link to process {peer} at {address} for {} s: {why}; trying on",
-                away.as_secs()
+                "no link to process {peer} at {address} for {seconds} s: {why}; trying on"
             );
         } else {
             tracing::debug!("no link to process {peer} at {address}: {why}");

@@ -1,8 +1,8 @@
-//! One line in the log for each connection that is refused, but never a flood of them.
+//! One line in the log for each reason to refuse someone's connections, but never a flood of them.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,8 +10,14 @@ use tokio::time::Instant;
 use super::NetError;
 
 const BURST: u32 = 20;
-/// A process with a wrong configuration comes back every second: six lines a minute will do.
-const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// After so long the same may be said again: a process with a wrong configuration comes back every
+/// second.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// More different reasons than this at once are said as they come.
+const REASONS_MAX: usize = 32;
 
 /// The log of refused connections.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ struct State {
     lines: u32,
     since: Instant,
     unsaid: u64,
+    /// What was said of late, of whom.
+    said: VecDeque<(Instant, IpAddr, String)>,
 }
 
 impl Refusals {
@@ -34,14 +42,16 @@ impl Refusals {
                 lines: BURST,
                 since: Instant::now(),
                 unsaid: 0,
+                said: VecDeque::new(),
             }),
         }
     }
 
     /// Notes that this connection was refused or closed.
-    pub(super) fn closed(&self, address: impl fmt::Display, why: &NetError) {
-        if self.may_write() {
-            tracing::warn!("closed the connection of {address}: {}", why.chain());
+    pub(super) fn closed(&self, address: SocketAddr, why: &NetError) {
+        let why = why.chain();
+        if self.is_news(address.ip(), &why, Instant::now()) && self.may_write() {
+            tracing::warn!("closed the connection of {address}: {why}");
         }
     }
 
@@ -54,6 +64,23 @@ impl Refusals {
         }
     }
 
+    /// Whether this was not said of late; from now on it was.
+    fn is_news(&self, of: IpAddr, why: &str, now: Instant) -> bool {
+        let said = &mut self.lock().said;
+        said.retain(|(when, ..)| now.saturating_duration_since(*when) < SILENCE);
+        if said
+            .iter()
+            .any(|(_, other, said)| *other == of && said == why)
+        {
+            return false;
+        }
+        if said.len() == REASONS_MAX {
+            said.pop_front();
+        }
+        said.push_back((now, of, why.to_owned()));
+        true
+    }
+
     fn may_write(&self) -> bool {
         let unsaid = self.take_turn(Instant::now());
         if let Some(unsaid @ 1..) = unsaid {
@@ -64,7 +91,7 @@ impl Refusals {
 
     /// Whether a line may be written now, and how many were not since the last.
     fn take_turn(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().expect("nobody panics with the lock");
+        let mut state = self.lock();
         while state.lines < BURST && state.since + INTERVAL <= now {
             state.lines += 1;
             state.since += INTERVAL;
@@ -79,11 +106,31 @@ impl Refusals {
         state.lines -= 1;
         Some(std::mem::take(&mut state.unsaid))
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with the lock")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_is_said_once_a_minute() {
+        let refusals = Refusals::new();
+        let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        let start = Instant::now();
+        assert!(refusals.is_news(one, "wrong key", start));
+        assert!(!refusals.is_news(one, "wrong key", start + SILENCE / 2));
+        assert!(refusals.is_news(one, "wrong cluster", start));
+        assert!(refusals.is_news(other, "wrong key", start));
+        assert!(refusals.is_news(one, "wrong key", start + SILENCE));
+        for number in 0..2 * REASONS_MAX {
+            assert!(refusals.is_news(one, &number.to_string(), start));
+        }
+        assert_eq!(refusals.lock().said.len(), REASONS_MAX);
+    }
 
     #[test]
     fn a_flood_is_counted_rather_than_written() {

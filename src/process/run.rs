@@ -274,6 +274,7 @@ async fn serve_nbd(
         born = standing.wait_for(Standing::is_born) => if born.is_err() { return },
         _ = stopping.wait_for(|stage| *stage > Stage::Running) => return,
     }
+    info!("serving the disk at {}", server.address());
     server
         .run(async move {
             // Without a sender the process is gone, which is a stop too.

@@ -1,5 +1,6 @@
 //! `atdd store check`: a directory verified offline.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +20,12 @@ pub fn check(directory: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Rep
     let path = sectors_path(directory);
     let doing = || format!("opening {}", path.display());
     // Looked for first, so that a mistyped directory does not get a lock file.
-    std::fs::metadata(&path).map_err(StoreError::io(doing()))?;
+    std::fs::metadata(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => StoreError::NoStore {
+            directory: directory.to_owned(),
+        },
+        _ => StoreError::io(doing())(error),
+    })?;
     let _lock = Lock::take(directory, Duration::ZERO)?;
     let medium = FileMedium::open_read_only(&path).map_err(StoreError::io(doing()))?;
     let (identity, _) = Identity::read(&medium)?;

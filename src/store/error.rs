@@ -28,6 +28,16 @@ pub enum StoreError {
         /// The process that holds the lock, as far as it is known.
         holder: String,
     },
+    /// There is no store in the directory, or no directory.
+    #[error(
+        "{directory} is no store: it has no file `sectors`; give the directory that a process \
+         stores in, such as the process-1 in that of `atdd dev`",
+        directory = .directory.display()
+    )]
+    NoStore {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The directory holds something else.
     #[error(
         "{directory} is no store: it has no file `sectors`, but it has `{found}`; give an empty directory or a store's",

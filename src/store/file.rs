@@ -53,13 +53,14 @@ impl FileMedium {
         Self::with_file(File::open(path)?, path, DirectReads::Auto)
     }
 
-    /// Makes a new, empty file.
+    /// Makes a new, empty file, for its owner alone: whoever may read it may read the disk.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
+            .mode(0o600)
             .open(path)?;
         Self::with_file(file, path, DirectReads::Never)
     }

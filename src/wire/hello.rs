@@ -197,7 +197,10 @@ pub enum HelloError {
     #[error("its hello does not fit its role")]
     Role,
     /// Another key.
-    #[error("its {} is another one", match role { Role::Peer => "system key", Role::Client => "client key" })]
+    #[error(
+        "its {0} key is another one; give both ends the {0}.key of the same cluster",
+        match role { Role::Peer => "system", Role::Client => "client" }
+    )]
     Key {
         /// Which of the keys.
         role: Role,

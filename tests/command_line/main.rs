@@ -11,4 +11,5 @@ mod init;
 mod program;
 mod serve;
 mod status;
+mod store_check;
 mod usage;

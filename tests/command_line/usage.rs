@@ -54,7 +54,7 @@ fn wrong_usage_has_an_exit_code_of_its_own_and_names_the_remedy() {
         ("dev --processes 255", "1..=254"),
         ("dev --size 0", "write a size, for example 1GiB"),
         ("dev --nbd 10809", "write HOST:PORT"),
-        ("dev --nbd unix:", "has no path"),
+        ("dev --nbd unix:", "or unix:PATH"),
         ("serve --config c --rank 1", "--data <DIR>"),
         (
             "serve --config c --rank 1 --data d --threads 0",

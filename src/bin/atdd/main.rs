@@ -95,6 +95,32 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    notice(&format!("atdd: {error:#}"));
+    notice(&format!("atdd: {}", in_words(error)));
     ExitCode::from(code)
+}
+
+/// The error with its causes, but for those that it names itself.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !words.ends_with(&cause) {
+            words.push_str(": ");
+            words.push_str(&cause);
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let io = || std::io::Error::other("the disk is full");
+        let error = anyhow::Error::new(io()).context("opening x: the disk is full");
+        assert_eq!(in_words(&error), "opening x: the disk is full");
+        let error = anyhow::Error::new(io()).context("opening x");
+        assert_eq!(in_words(&error), "opening x: the disk is full");
+    }
 }

@@ -109,7 +109,8 @@ fn summary(report: &Report) -> String {
         }
     };
     let torn = if report.last_batch_torn {
-        "; the last batch was torn and never acknowledged, the next start drops it"
+        "; the last batch is torn, as a crash before its acknowledgement leaves it; the next start \
+         drops it"
     } else {
         ""
     };
@@ -123,18 +124,29 @@ fn damages(report: &Report) -> Vec<String> {
     let mut damages: Vec<String> = report
         .damaged_sectors
         .iter()
-        .map(|address| format!("sector {address}"))
+        .map(|address| {
+            let (index, byte) = (address.index(), address.index() * SECTOR_SIZE_U64);
+            format!("sector {index}, at byte {byte} of the disk")
+        })
         .collect();
-    let mut count = |number: u64, what: &str| {
-        if number > 0 {
-            damages.push(format!("{number} {what}"));
-        }
+    let mut count = |number: u64, what: &str, plural: &str| match number {
+        0 => {}
+        1 => damages.push(format!("1 {what}")),
+        _ => damages.push(format!("{number} {plural}")),
     };
     let listed = u64::try_from(report.damaged_sectors.len()).expect("memory is smaller");
-    count(report.damaged_sector_count - listed, "more sectors");
-    count(report.damaged_pages, "pages of the map");
-    count(report.damaged_copies, "spare copies");
-    count(report.contradictions, "blocks that contradict the map");
+    count(
+        report.damaged_sector_count - listed,
+        "more sector",
+        "more sectors",
+    );
+    count(report.damaged_pages, "page of the map", "pages of the map");
+    count(report.damaged_copies, "spare copy", "spare copies");
+    count(
+        report.contradictions,
+        "block that contradicts the map",
+        "blocks that contradict the map",
+    );
     damages
 }
 

@@ -23,6 +23,9 @@ pub(super) struct Member {
     phase: Phase,
     /// How long it rests when it ends the next time.
     rest: Duration,
+    /// Whether its last end was said: one that fails in the same way again and again is not news
+    /// each time.
+    end_was_said: bool,
 }
 
 enum Phase {
@@ -42,6 +45,7 @@ impl Member {
                 until: Instant::now(),
             },
             rest: REST_MIN,
+            end_was_said: false,
         }
     }
 
@@ -63,14 +67,21 @@ impl Member {
                 Ok(Some(status)) => {
                     let after = since.elapsed();
                     let cause = format!("(pid {}) {}", child.id(), in_words(status));
+                    // A signal is someone's doing, and said each time.
+                    let failed = format!("process {} {}", self.rank, in_words(status));
+                    self.end_was_said = status.code().is_none()
+                        || after >= HEALTHY_RUN
+                        || self.shown.is_news(&failed, Instant::now());
                     self.rest(after, &cause);
                 }
                 Err(error) => {
                     let after = since.elapsed();
+                    self.end_was_said = true;
                     self.rest(after, &format!("cannot be watched: {error}"));
                 }
             },
             Phase::Resting { until } if *until <= Instant::now() => match self.start() {
+                Ok(()) if !self.end_was_said => {}
                 Ok(()) => {
                     let pid = self.pid().map(|pid| pid.to_string()).unwrap_or_default();
                     notice(&format!(
@@ -78,7 +89,10 @@ impl Member {
                         self.rank
                     ));
                 }
-                Err(error) => self.rest(Duration::ZERO, &format!("did not start: {error:#}")),
+                Err(error) => {
+                    self.end_was_said = true;
+                    self.rest(Duration::ZERO, &format!("did not start: {error:#}"));
+                }
             },
             Phase::Resting { .. } => {}
         }
@@ -136,9 +150,11 @@ impl Member {
             self.rest = REST_MIN;
         }
         let (rank, rest) = (self.rank, self.rest.as_secs_f32());
-        notice(&format!(
-            "atdd: process {rank} {cause}; starting it again in {rest} s"
-        ));
+        if self.end_was_said {
+            notice(&format!(
+                "atdd: process {rank} {cause}; starting it again in {rest} s"
+            ));
+        }
         self.phase = Phase::Resting {
             until: Instant::now() + self.rest,
         };

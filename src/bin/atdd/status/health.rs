@@ -102,7 +102,9 @@ fn reasons(answer: &Answer) -> Vec<String> {
         reasons.push(format!("{process} waits for space on its disk"));
     }
     let missing = missing_peers(report);
-    if !missing.is_empty() {
+    // Nobody is reached before the first meeting; whom that waits for is said already.
+    let unborn = matches!(report.state, ProcessState::WaitingForBirth { .. });
+    if !missing.is_empty() && !unborn {
         reasons.push(format!("{process} does not reach {}", list(&missing)));
     }
     reasons
