@@ -45,7 +45,7 @@ fn store() -> (TempDir, DiskSectors) {
         ..Stamp::ZERO
     };
     let data = (1..=8).flat_map(|number| [number; SECTOR_SIZE]);
-    let data = Content::Data(Bytes::from_iter(data));
+    let data = Content::Data(data.collect::<Bytes>());
     let request = StoreRequest {
         token: 1,
         extents: vec![Extent::new(range, stamp, data)],
