@@ -19,7 +19,9 @@ use crate::wire::{Acceptor, Introduction, Process, SessionKey};
 /// Connections that the system keeps until they are accepted: those that come during recovery.
 const BACKLOG: u32 = 1024;
 
-/// How long no connection is accepted when there is no descriptor for it.
+/// How long no connection is accepted when there is no descriptor for it: until one that was closed
+/// is back, or until there may be one again.
+const CLOSING: Duration = Duration::from_millis(1);
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// A bound address. Connections to it are established from now on, and wait for
@@ -147,11 +149,11 @@ impl Listener {
                     }
                 }
                 Err(error) if is_exhausted(&error) => {
-                    connections.close_oldest();
+                    let closed = connections.close_oldest().is_some();
                     if !std::mem::replace(&mut exhausted, true) {
                         tracing::warn!("cannot accept connections: {error}; trying again");
                     }
-                    sleep(EXHAUSTED).await;
+                    sleep(if closed { CLOSING } else { EXHAUSTED }).await;
                 }
                 // The connection was gone before it was accepted.
                 Err(error) => tracing::debug!(%error, "a connection was not accepted"),

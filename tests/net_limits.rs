@@ -1,6 +1,7 @@
-//! What strangers, silent clients and stopped peers cost: memory stays flat.
+//! What strangers, silent clients and stopped peers cost: memory stays flat, and descriptors do not
+//! run out for good.
 //!
-//! One test, since it measures the whole process.
+//! One test, since it measures and limits the whole process.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -88,8 +89,11 @@ fn introduction() -> Introduction {
     }
 }
 
-/// Serves in a thread of its own for as long as the test runs.
-fn serve(settings: Settings) -> (SocketAddr, Arc<Connections>) {
+/// Serves in a thread of its own for as long as the test runs, from `prepared` on.
+fn serve(
+    settings: Settings,
+    prepared: impl FnOnce(SocketAddr) + Send + 'static,
+) -> (SocketAddr, Arc<Connections>) {
     let connections = Arc::new(Connections::new(&settings));
     let counted = Arc::clone(&connections);
     let (tell, told) = std::sync::mpsc::sync_channel(1);
@@ -100,6 +104,7 @@ fn serve(settings: Settings) -> (SocketAddr, Arc<Connections>) {
             .unwrap();
         runtime.block_on(async {
             let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+            prepared(listener.local_address());
             tell.send(listener.local_address()).unwrap();
             let introduction = watch::Sender::new(introduction());
             let (serving, stage) = (watch::Sender::new(true), watch::Sender::new(Stage::Running));
@@ -163,7 +168,7 @@ fn write_request() -> Vec<u8> {
 }
 
 #[test]
-fn memory_stays_flat() {
+fn strangers_cost_next_to_nothing() {
     let settings = Settings {
         connections_max: 5000,
         clients_max: 4000,
@@ -177,12 +182,13 @@ fn memory_stays_flat() {
         queue_bytes_max: 256 << 10,
         ..Settings::default()
     };
-    let (address, connections) = serve(settings.clone());
+    let (address, connections) = serve(settings.clone(), |_| ());
     silent_connections(address, &connections);
     garbage(address);
     sessions_that_come_to_nothing(address);
     a_client_that_reads_nothing(address);
     a_peer_that_answers_nothing(address, &settings);
+    no_descriptors_left();
 }
 
 /// A connection that has authenticated nothing costs under 1 KiB, half a request included.
@@ -338,6 +344,35 @@ fn a_peer_that_answers_nothing(address: SocketAddr, settings: &Settings) {
         stage.send_replace(Stage::Stopped);
         running.await.unwrap();
     });
+}
+
+/// Where there are no descriptors for more, the silent make room for whoever comes.
+fn no_descriptors_left() {
+    let (give, given) = std::sync::mpsc::sync_channel(1);
+    let (_, connections) = serve(Settings::default(), move |address| {
+        // They wait in the system's queue, while there are descriptors for their own ends.
+        give.send((0..60).map(|_| connect(address)).collect::<Vec<_>>())
+            .unwrap();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        limit_descriptors(u64::try_from(open).unwrap() + 10);
+    });
+    let mut clients: Vec<TcpStream> = given.recv().unwrap();
+    let mut last = clients.pop().unwrap();
+    last.write_all(&write_request()).unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    last.read_exact(&mut [0; 48]).unwrap();
+    assert_eq!(connections.clients(), 1);
+    assert!(connections.unauthenticated() <= 10);
+}
+
+fn limit_descriptors(most: u64) {
+    let nofile = rustix::process::Resource::Nofile;
+    let limit = rustix::process::Rlimit {
+        current: Some(most),
+        ..rustix::process::getrlimit(nofile)
+    };
+    rustix::process::setrlimit(nofile, limit).unwrap();
 }
 
 fn store(own: &Identity, sequence: u64) -> Request {
