@@ -224,12 +224,10 @@ fn only_so_many_damaged_copies_are_healed_at_a_time() {
     bench.store();
     read_damaged(&mut bench, 100);
     assert_eq!(heals(&bench), 64, "one is done, and one more begun");
-    let place = bench
-        .out
-        .iter()
-        .position(|output| matches!(output, Output::Store { .. }));
-    let Output::Store { token, .. } = bench.out.remove(place.expect("a heal is under way")) else {
-        panic!("a store");
+    let is_store = |output: &Output| matches!(output, Output::Store { .. });
+    let at = bench.out.iter().position(is_store).expect("a store");
+    let Output::Store { token, .. } = bench.out.remove(at) else {
+        unreachable!();
     };
     bench.step(Input::Refused { token });
     read_damaged(&mut bench, 101);
