@@ -21,8 +21,8 @@ pub(crate) struct BlockSet {
 pub(crate) struct Rule<'a> {
     /// Only those that are in this set too.
     pub(crate) inside: Option<&'a BlockSet>,
-    /// Only those that are not in this set.
-    pub(crate) outside: Option<&'a BlockSet>,
+    /// Only those that are in neither of these sets.
+    pub(crate) outside: [Option<&'a BlockSet>; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -113,8 +113,8 @@ impl BlockSet {
     pub(crate) fn find(&self, from: u64, most: u64, rule: Rule<'_>) -> Option<Run> {
         let both = |word| {
             let inside = rule.inside.map_or(u64::MAX, |set| set.word(word));
-            let outside = rule.outside.map_or(0, |set| set.word(word));
-            self.word(word) & inside & !outside
+            let outside = rule.outside.map(|set| set.map_or(0, |set| set.word(word)));
+            self.word(word) & inside & !outside[0] & !outside[1]
         };
         let mut word = from / WORD_BITS;
         let mut bits = both(word) & (u64::MAX << (from % WORD_BITS));
@@ -244,13 +244,13 @@ mod tests {
         assert_eq!(set.len(), 30_000);
         let inside = Rule {
             inside: Some(&set),
-            outside: None,
+            outside: [None; 2],
         };
         assert_eq!(copy.find(0, 1000, inside), Some(Run::new(0, 50)));
         assert_eq!(copy.find(50, 10, inside), Some(Run::new(70_050, 10)));
         let outside = Rule {
             inside: None,
-            outside: Some(&set),
+            outside: [None, Some(&set)],
         };
         assert_eq!(copy.find(0, 100_000, outside), Some(Run::new(50, 70_000)));
     }

@@ -328,7 +328,9 @@ impl State {
         let leaf_items = u64::try_from(LEAF_ITEMS_MAX).expect("a small number");
         let leaves = spans.min(self.map_size.leaves) + spans / leaf_items + 1;
         let inner = leaves.min(self.map_size.inner) + 1;
-        leaves + inner + total(&self.free_map) + 2
+        let needed = leaves + inner + total(&self.free_map) + 2;
+        // A checkpoint under way has taken its share; what it replaces is there for the next.
+        needed.saturating_sub(self.space.taken_for_root())
     }
 }
 

@@ -17,14 +17,22 @@ use super::block_set::{BlockSet, Rule};
 /// the file system's own metadata; a larger one is better off with blocks that lie together.
 const SMALL: u64 = 64;
 
+/// What to leave for others as long as there is something else.
+#[derive(Copy, Clone, Default)]
+struct Sweep {
+    /// Blocks that were never written.
+    spares_fresh: bool,
+    /// Blocks that only a checkpoint under way can use.
+    spares_untouched: bool,
+}
+
 /// The most runs that one checkpoint gives back.
 const RELEASED_RUNS_MAX: usize = 4096;
 
 /// The free blocks, and during a checkpoint also those of the moment that it stands for.
 pub(crate) struct Space {
     now: FreeBlocks,
-    /// The blocks as the next root will name them.
-    frozen: Option<FreeBlocks>,
+    frozen: Option<Frozen>,
     /// Free blocks that were never written since their space was got.
     fresh: BlockSet,
     /// Released blocks that are being backed, and free ones that are being written for the first
@@ -33,6 +41,18 @@ pub(crate) struct Space {
     /// Where the search for the next blocks begins: it sweeps over the file, so that what is
     /// written together lies together, as far as that is free.
     rover: u64,
+}
+
+/// The moment that a checkpoint stands for.
+struct Frozen {
+    /// The blocks as the next root will name them.
+    blocks: FreeBlocks,
+    /// Blocks that are free now and that no batch used since. Only these are for the checkpoint to
+    /// take: where a later batch put a sector, or freed one, the root must leave that to the replay
+    /// of the batch.
+    untouched: BlockSet,
+    /// How many the checkpoint took so far.
+    taken: u64,
 }
 
 /// Free and released blocks of one moment.
@@ -75,41 +95,62 @@ impl Space {
         self.take_from(wanted, false)
     }
 
-    /// As [`Self::take`] for what the next root names: only blocks that were free at its moment,
-    /// since replaying a later batch that freed one of them would free it once more.
+    /// As [`Self::take`] for what the next root names: only blocks that were free at its moment and
+    /// that no batch used since.
     pub(crate) fn take_for_root(&mut self, wanted: u64) -> Vec<Run> {
         let runs = self.take_from(wanted, true);
         let frozen = self.frozen.as_mut().expect("a checkpoint is under way");
         for run in &runs {
-            frozen.free.remove(*run);
+            frozen.blocks.free.remove(*run);
+            frozen.taken += run.count;
         }
         runs
+    }
+
+    /// How many blocks the checkpoint that is under way took so far.
+    pub(crate) fn taken_for_root(&self) -> u64 {
+        self.frozen.as_ref().map_or(0, |frozen| frozen.taken)
     }
 
     fn take_from(&mut self, wanted: u64, for_root: bool) -> Vec<Run> {
         let mut taken = Vec::new();
         let mut left = wanted;
-        if wanted <= SMALL {
-            left -= self.sweep(left, for_root, true, &mut taken);
+        for sweep in [
+            Sweep {
+                spares_fresh: wanted <= SMALL,
+                spares_untouched: true,
+            },
+            Sweep {
+                spares_fresh: false,
+                spares_untouched: true,
+            },
+            Sweep::default(),
+        ] {
+            left -= self.sweep(left, for_root, sweep, &mut taken);
         }
-        self.sweep(left, for_root, false, &mut taken);
         taken
     }
 
     /// Takes up to `wanted` blocks on one way around the file. How many they are.
-    fn sweep(&mut self, wanted: u64, for_root: bool, written: bool, taken: &mut Vec<Run>) -> u64 {
-        let frozen = self.frozen.as_ref().filter(|_| for_root);
+    fn sweep(&mut self, wanted: u64, for_root: bool, sweep: Sweep, taken: &mut Vec<Run>) -> u64 {
         let mut left = wanted;
         let mut wrapped = false;
         while left > 0 {
+            let untouched = self.frozen.as_ref().map(|frozen| &frozen.untouched);
             let rule = Rule {
-                inside: frozen.map(|blocks| &blocks.free),
-                outside: written.then_some(&self.fresh),
+                inside: untouched.filter(|_| for_root),
+                outside: [
+                    sweep.spares_fresh.then_some(&self.fresh),
+                    untouched.filter(|_| sweep.spares_untouched && !for_root),
+                ],
             };
             match self.now.free.find(self.rover, left, rule) {
                 Some(run) => {
                     self.now.free.remove(run);
                     self.fresh.remove_present(run);
+                    if let Some(frozen) = &mut self.frozen {
+                        frozen.untouched.remove_present(run);
+                    }
                     push_run(taken, run);
                     left -= run.count;
                     self.rover = run.end();
@@ -133,7 +174,9 @@ impl Space {
     pub(crate) fn give_unused(&mut self, run: Run) {
         self.now.free.insert(run);
         let frozen = self.frozen.as_mut().expect("a checkpoint is under way");
-        frozen.free.insert(run);
+        frozen.blocks.free.insert(run);
+        frozen.untouched.insert(run);
+        frozen.taken -= run.count;
     }
 
     /// Begins to make more blocks free: each run is to be backed and then told to
@@ -169,16 +212,16 @@ impl Space {
     }
 
     /// Takes a run of up to `most` blocks that were never written, to be written for once and then
-    /// given to [`Self::make_free`].
+    /// given to [`Self::make_free`]; not during a checkpoint.
     pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Run> {
+        assert!(
+            self.frozen.is_none(),
+            "whoever makes checkpoints takes these"
+        );
         let run = self.fresh.find(0, most, Rule::default())?;
         self.fresh.remove(run);
         self.now.free.remove(run);
         self.changing.push(run);
-        if let Some(frozen) = &mut self.frozen {
-            frozen.free.remove(run);
-            frozen.released.insert(run);
-        }
         Some(run)
     }
 
@@ -187,24 +230,30 @@ impl Space {
         self.changing.retain(|known| *known != run);
         self.now.free.insert(run);
         if let Some(frozen) = &mut self.frozen {
-            let claimed = frozen.claim(run);
+            let claimed = frozen.blocks.claim(run);
             assert!(claimed, "what grows was released before");
-            frozen.free.insert(run);
+            frozen.blocks.free.insert(run);
+            frozen.untouched.insert(run);
         }
     }
 
     /// Remembers this moment for the next root. No batch may be under way.
     pub(crate) fn freeze(&mut self) {
-        let mut frozen = self.now.clone();
+        let mut blocks = self.now.clone();
         for run in &self.changing {
-            frozen.released.insert(*run);
+            blocks.released.insert(*run);
         }
-        self.frozen = Some(frozen);
+        self.frozen = Some(Frozen {
+            untouched: blocks.free.clone(),
+            blocks,
+            taken: 0,
+        });
     }
 
     /// The blocks as the next root names them.
     pub(crate) fn frozen_mut(&mut self) -> &mut FreeBlocks {
-        self.frozen.as_mut().expect("a checkpoint is under way")
+        let frozen = self.frozen.as_mut().expect("a checkpoint is under way");
+        &mut frozen.blocks
     }
 
     /// The root is durable, or given up.
@@ -216,22 +265,19 @@ impl Space {
     /// released, and when it is durable the space may go and [`Self::end_release`] is told.
     pub(crate) fn begin_release(&mut self, slack: u64) -> Vec<Run> {
         let frozen = self.frozen.as_mut().expect("a checkpoint is under way");
-        let spare = self.now.free.len().min(frozen.free.len());
+        let spare = frozen.untouched.len();
         let mut surplus = spare.saturating_sub(slack);
         let mut runs = Vec::new();
         let mut from = 0;
         while surplus > 0 && runs.len() < RELEASED_RUNS_MAX {
-            let rule = Rule {
-                inside: Some(&frozen.free),
-                outside: None,
-            };
-            let Some(run) = self.now.free.find(from, surplus, rule) else {
+            let Some(run) = frozen.untouched.find(from, surplus, Rule::default()) else {
                 break;
             };
             self.now.free.remove(run);
             self.fresh.remove_present(run);
-            frozen.free.remove(run);
-            frozen.released.insert(run);
+            frozen.untouched.remove(run);
+            frozen.blocks.free.remove(run);
+            frozen.blocks.released.insert(run);
             self.changing.push(run);
             surplus -= run.count;
             from = run.end();

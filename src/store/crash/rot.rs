@@ -153,6 +153,28 @@ fn a_batch_that_reused_a_slot_does_not_unmake_the_one_that_freed_it() {
     panic!("the slot was never used again");
 }
 
+/// A checkpoint took blocks that were free at its moment and free again when it asked, but had
+/// held a sector in between. The root then had them in use, and replaying the batch that put the
+/// sector there found them taken.
+#[test]
+fn a_checkpoint_takes_no_block_that_a_batch_used_since_its_moment() {
+    let history = begun(formatted());
+    for timestamp in 1..6 {
+        write(&history, timestamp, timestamp);
+    }
+    history.checkpoint();
+    write(&history, 1, 10);
+    let moment = history.engine.freeze();
+    // The sweep comes around to every free block, and frees it again.
+    for timestamp in 11..17 {
+        write(&history, 0, timestamp);
+    }
+    history.engine.checkpoint(&moment, &|_| false).unwrap();
+    let recovered = begun(contents(&history));
+    assert_eq!(vote(&recovered, 0), Vote::Stamp(stamp(16)));
+    assert_eq!(vote(&recovered, 1), Vote::Stamp(stamp(10)));
+}
+
 #[test]
 fn a_batch_that_was_dropped_stays_dropped_even_if_it_becomes_whole() {
     let history = begun(formatted());
