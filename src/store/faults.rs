@@ -4,11 +4,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::crash::{CrashMedium, extent, formatted, range, stamp, with_a_lost_page};
 use super::disk::{DiskSectors, Options};
 use super::error::StoreError;
 use super::identity::Identity;
 use super::manager::{Completion, Completions, SectorsManager, StoreRequest};
+use super::tests::{CrashMedium, extent, formatted, range, stamp, with_a_lost_page};
 use crate::domain::{ClusterId, Content, Rank, Vote};
 
 #[derive(Default)]

@@ -99,8 +99,8 @@ pub use memory::MemorySectors;
 pub use shared::OnFailure;
 
 #[cfg(test)]
-mod crash;
-#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod tests;
