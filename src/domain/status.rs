@@ -38,7 +38,7 @@ pub struct StatusReport {
     /// Whether writes wait because the store's file system is full.
     #[serde(default)]
     pub waiting_for_space: bool,
-    /// Where it serves NBD, once it does: `HOST:PORT` or `unix:PATH`.
+    /// Where it serves NBD, if it does: the URI that clients take.
     #[serde(default)]
     pub nbd: Option<String>,
 }
@@ -150,7 +150,7 @@ mod tests {
                 connected: true,
             }],
             waiting_for_space: false,
-            nbd: Some("127.0.0.1:10809".to_owned()),
+            nbd: Some("nbd://127.0.0.1:10809".to_owned()),
         }
     }
 
@@ -164,7 +164,7 @@ mod tests {
             r#""state":{"is":"waiting_for_birth","missing":[2,3]},"#,
             r#""sectors_stored":1000,"disk_sectors":262144,"operations_in_flight":3,"#,
             r#""peers":[{"rank":1,"connected":true}],"waiting_for_space":false,"#,
-            r#""nbd":"127.0.0.1:10809"}"#
+            r#""nbd":"nbd://127.0.0.1:10809"}"#
         );
         assert_eq!(json, golden);
         assert_eq!(
