@@ -42,6 +42,7 @@
 //! | [`wire`] | bytes to messages and back: classic protocol, sessions | sockets, clocks, randomness |
 //! | [`register`] | the algorithm | files, sockets, clocks, threads |
 //! | [`store`] | crash-safe sectors on a local directory | other processes |
+//! | [`attachment`] | generations: who may write, and how that changes hands | files, sockets, clocks |
 //! | [`net`] | listener, classic connections, sessions, links to peers | the algorithm |
 //! | [`process`] | workers, birth of the cluster, start and stop | formats |
 //! | [`client`] | what the command line asks of a running cluster | the store |
@@ -60,6 +61,7 @@
 //! - A queue grows without bound: what is admitted or credited bounds everything behind it.
 //! - A lock is held across an await or a system call.
 
+pub mod attachment;
 pub mod client;
 pub mod config;
 pub mod domain;

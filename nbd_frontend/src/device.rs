@@ -31,7 +31,25 @@ pub enum DeviceError {
     ShuttingDown,
 }
 
-/// A device of whole sectors, shared by all connections; many requests are under way at once.
+/// A device that is there for as long as clients use it.
+pub trait SectorExport: Send + Sync + 'static {
+    /// What a client uses, from the moment at which it has chosen the export.
+    type Device: SectorDevice;
+
+    /// How many sectors there are; told to clients that only ask.
+    fn sectors(&self) -> u64;
+
+    /// A client has chosen the export. The device is dropped when that client has gone and none of
+    /// its requests is under way. Dropped when the client goes first.
+    fn open(&self) -> impl Future<Output = Result<Self::Device, Unavailable>> + Send;
+}
+
+/// Why a client cannot use the export now; the text is told to the client and logged.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
+
+/// A device of whole sectors, as one connection uses it; many requests are under way at once.
 ///
 /// A completed write is on stable storage: that is what makes [`flush`](Self::flush) and FUA right
 /// even across connections. Each sector is atomic by itself, a range is not.
@@ -63,4 +81,10 @@ pub trait SectorDevice: Send + Sync + 'static {
 
     /// Returns once everything completed before is on stable storage.
     fn flush(&self) -> impl Future<Output = Result<(), DeviceError>> + Send;
+
+    /// Returns once the connection is to be closed, since the device is lost to this client: its
+    /// requests fail, and whatever it cached may be stale. Never returns as a rule.
+    fn lost(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }

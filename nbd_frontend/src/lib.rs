@@ -93,6 +93,6 @@ mod server;
 mod socket;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
-pub use device::{DeviceError, Piece, SECTOR_SIZE, SectorDevice};
+pub use device::{DeviceError, Piece, SECTOR_SIZE, SectorDevice, SectorExport, Unavailable};
 pub use server::{Options, Server, ServerError};
 pub use socket::ListenError;

@@ -1,6 +1,18 @@
-//! What a client asks of a running cluster. Reads, writes and attachments come with the client
-//! library; so far it asks processes how they are.
+//! The client library: a disk over sessions with the processes of a cluster.
+//!
+//! [`Client::attach`] gives an [`Attachment`]: reads, writes, discards and flushes of sectors, many
+//! at a time. When its process dies it goes on through another within two seconds, and repeats what
+//! was unanswered only where `ATTACHMENTS.md` allows it.
+// The client's helper completes this, with an example that is a test.
 
+mod attachment;
+mod client;
+mod error;
+mod options;
 mod status;
 
+pub use attachment::Attachment;
+pub use client::Client;
+pub use error::ClientError;
+pub use options::AttachOptions;
 pub use status::{StatusError, status};

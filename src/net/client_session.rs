@@ -27,6 +27,7 @@ pub(super) async fn run<H: Host>(
                 match SessionQuestion::decode(message)? {
                     SessionQuestion::Heartbeat => SessionAnswer::Heartbeat,
                     SessionQuestion::Status => SessionAnswer::Status(host.status().await),
+                    _ => todo!("net"),
                 }
                 .encode(&mut writer.encoder);
                 writer.flush().await?;

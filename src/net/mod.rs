@@ -62,7 +62,7 @@ mod tests;
 
 pub use connections::Connections;
 pub use error::NetError;
-pub use host::{Disk, DiskError, Host, PeerEvents};
+pub use host::{Attached, Disk, DiskError, Host, NeverAttached, PeerEvents};
 pub use identity::Identity;
 pub use listener::{Listener, Services};
 pub use peer_link::{LinkState, RegisterClient};

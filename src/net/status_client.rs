@@ -57,6 +57,7 @@ async fn ask(
             match SessionAnswer::decode(message)? {
                 SessionAnswer::Heartbeat => {}
                 SessionAnswer::Status(json) => return Ok(json),
+                _ => todo!("net"),
             }
         }
         reader.read(&mut messages).await?;

@@ -13,10 +13,13 @@ use super::disk::Disk;
 use super::inbox::Inbox;
 use super::switchboard::{News, Switchboard};
 use super::worker::{Surroundings, Worker};
-use crate::domain::{ClusterId, Content, Incarnation, Rank, Request, SECTOR_SIZE, StoreId};
+use crate::domain::{
+    Attach, AttachRefusal, ClusterId, Content, Fence, Incarnation, OwnerId, Rank, Request,
+    SECTOR_SIZE, StoreId,
+};
 use crate::net::{
-    Connections, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions, RegisterClient,
-    Services, Settings, Stage,
+    Connections, Host, Identity, Listener, NeverAttached, PeerEvents, PeerSession, PeerSessions,
+    RegisterClient, Services, Settings, Stage,
 };
 use crate::register::{AtomicRegister, Config};
 use crate::store::MemorySectors;
@@ -52,6 +55,24 @@ struct Node {
 struct TestHost(Arc<Switchboard>);
 
 impl Host for TestHost {
+    type Attached = NeverAttached;
+
+    async fn attach(
+        &self,
+        _attach: Attach,
+        _client: String,
+    ) -> Result<NeverAttached, AttachRefusal> {
+        Err(AttachRefusal::ShuttingDown)
+    }
+
+    async fn attachments(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    async fn release(&self, _owner: OwnerId) -> bool {
+        false
+    }
+
     fn requests(&self, from: &Arc<PeerSession>, requests: Vec<Request>) {
         self.0.route_requests(from, requests);
     }
@@ -128,6 +149,7 @@ fn node(
         store: StoreId([rank.number(); 16]),
         birth: None,
         empty: true,
+        holders: Vec::new(),
     };
     let (introduction_sender, introduction) = watch::channel(introduction);
     let (stage_sender, stage) = watch::channel(Stage::Running);
@@ -140,6 +162,7 @@ fn node(
         own: rank,
         processes,
         incarnation: Incarnation(1),
+        fence: Fence::INITIAL,
         shard: 0,
         queue_max: 1000,
     });

@@ -221,7 +221,9 @@ impl Disk {
     async fn admit(&self, command: &Command) -> Result<OwnedSemaphorePermit, DiskError> {
         let admission = match command {
             Command::Read { .. } => &self.shared.reads,
-            Command::Write { .. } | Command::Discard { .. } => &self.shared.changes,
+            Command::Write { .. } | Command::Discard { .. } | Command::Settle { .. } => {
+                &self.shared.changes
+            }
         };
         Arc::clone(admission)
             .acquire_many_owned(cost(command))
@@ -240,7 +242,7 @@ async fn outcome(pending: Pending) -> Result<Outcome, DiskError> {
 fn cost(command: &Command) -> u32 {
     match command {
         Command::Read { range } | Command::Write { range, .. } => range.count(),
-        Command::Discard { .. } => DISCARD_COST,
+        Command::Discard { .. } | Command::Settle { .. } => DISCARD_COST,
     }
 }
 

@@ -43,6 +43,7 @@ fn pieces(extents: Vec<Extent>) -> Vec<Piece> {
     for extent in extents {
         match extent.content {
             Content::Data(data) => pieces.push(Piece::Data(data)),
+            Content::Unchanged => unreachable!("only stores carry it"),
             Content::Zeroes => {
                 let sectors = u64::from(extent.range.count());
                 match pieces.last_mut() {

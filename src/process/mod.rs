@@ -1,5 +1,6 @@
 //! One process of the cluster: everything put together, started, run and stopped.
 
+mod attached;
 mod birth;
 #[cfg(test)]
 mod crowd;
@@ -13,5 +14,6 @@ mod start;
 mod switchboard;
 mod worker;
 
+pub use attached::AttachedDisk;
 pub use disk::{Disk, DiskError};
 pub use run::{ProcessError, RegisterProcess, run_register_process};

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::attached::AttachedDisk;
 use super::disk::{Disk, DiskError};
 use super::membership::Standing;
 use super::switchboard::Switchboard;
 use crate::config::Configuration;
 use crate::domain::{
-    Content, Incarnation, PeerStatus, ProcessState, Request, SectorAddress, StatusReport,
+    Attach, AttachRefusal, Content, Incarnation, OwnerId, PeerStatus, ProcessState, Request,
+    SectorAddress, StatusReport,
 };
 use crate::net::{self, Host, PeerSession, Stage};
 use crate::store::DiskSectors;
@@ -32,6 +34,24 @@ pub(crate) struct Service {
 }
 
 impl Host for Service {
+    type Attached = AttachedDisk;
+
+    async fn attach(
+        &self,
+        _attach: Attach,
+        _client: String,
+    ) -> Result<AttachedDisk, AttachRefusal> {
+        todo!("process")
+    }
+
+    async fn attachments(&self) -> Bytes {
+        todo!("process")
+    }
+
+    async fn release(&self, _owner: OwnerId) -> bool {
+        todo!("process")
+    }
+
     fn requests(&self, from: &Arc<PeerSession>, requests: Vec<Request>) {
         self.switchboard.route_requests(from, requests);
     }

@@ -14,7 +14,7 @@ use super::service::Service;
 use super::switchboard::Switchboard;
 use super::worker::{Item, Surroundings, Worker};
 use crate::config::Configuration;
-use crate::domain::Rank;
+use crate::domain::{Fence, Rank};
 use crate::net::{
     Connections, Identity, Listener, PeerEvents, PeerSessions, RegisterClient, Services, Settings,
     Stage,
@@ -70,6 +70,7 @@ impl Start {
             store: store.identity(),
             birth: store.birth(),
             empty: store.is_empty(),
+            holders: Vec::new(),
         };
         let missing = cluster
             .processes
@@ -108,6 +109,7 @@ impl Start {
                 own: self.configuration.rank(),
                 processes: self.configuration.cluster().processes.count(),
                 incarnation: self.store.incarnation(),
+                fence: Fence::INITIAL,
                 shard: u8::try_from(shard).expect("workers are counted in eight bits"),
                 queue_max: usize::from(ADMISSION_SECTORS),
             });

@@ -91,7 +91,10 @@ impl Switchboard {
         let from = session.rank();
         self.route(
             requests,
-            |request| shard(request.question.range().first(), self.workers.len()),
+            |request| match request.question.range() {
+                Some(range) => shard(range.first(), self.workers.len()),
+                None => todo!("process"),
+            },
             |requests| Item::Requests { from, requests },
         );
     }
@@ -173,6 +176,7 @@ mod tests {
                 store: StoreId([store; 16]),
                 birth: None,
                 empty: false,
+                holders: Vec::new(),
             };
             switchboard.connected(peer, Incarnation(1), introduction);
         };
@@ -204,6 +208,7 @@ mod tests {
                 store: StoreId([9; 16]),
                 birth: None,
                 empty: false,
+                holders: Vec::new(),
             },
         );
         assert!(

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::inbox::Inbox;
-use crate::domain::{OperationId, Rank, Reply, Request, RequestId};
+use crate::domain::{Fence, OperationId, Rank, Reply, Request, RequestId};
 use crate::net::{PeerSessions, RegisterClient};
 use crate::register::{
     AtomicRegister, Command, Input, LoadToken, Outcome, Output, PeerFault, RegisterError,
@@ -158,7 +158,12 @@ impl Worker {
                         _permit: permit,
                     },
                 );
-                self.step(Input::Command { ticket, command });
+                let authority = Fence::INITIAL;
+                self.step(Input::Command {
+                    ticket,
+                    authority,
+                    command,
+                });
             }
             Item::Requests { from, requests } => {
                 for request in requests {
@@ -234,6 +239,7 @@ impl Worker {
             }
             Output::Finished { operation } => self.round.finished.push(operation),
             Output::Faulty { from, fault } => self.close_connections(from, fault),
+            Output::Raise { .. } | Output::Drained { .. } => todo!("process"),
         }
     }
 

@@ -48,7 +48,9 @@ impl AtomicRegister {
     /// for nothing else that another process says.
     pub fn step(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Command { ticket, command } => self.command(ticket, command, out),
+            Input::Command {
+                ticket, command, ..
+            } => self.command(ticket, command, out),
             Input::Request { from, request } => {
                 let result = if self.coordinator.is_peer(from) {
                     self.replica.request(from, request, out)
@@ -65,6 +67,10 @@ impl AtomicRegister {
             Input::Stored { token } => self.stored(StorePurpose::of(token), out),
             Input::Refused { token } => self.refused(StorePurpose::of(token), out),
             Input::PeerConnected { rank } => self.resend(rank, out),
+            Input::PeerDisconnected { .. }
+            | Input::StopWaiting
+            | Input::Raise { .. }
+            | Input::Stable { .. } => todo!("register"),
         }
     }
 
@@ -228,7 +234,7 @@ fn report(from: Rank, result: Result<(), PeerFault>, out: &mut Vec<Output>) {
 fn check(command: &Command) -> Result<(), RegisterError> {
     let most = match command {
         Command::Read { .. } | Command::Write { .. } => OPERATION_SECTORS_MAX,
-        Command::Discard { .. } => DISCARD_SECTORS_MAX,
+        Command::Discard { .. } | Command::Settle { .. } => DISCARD_SECTORS_MAX,
     };
     let range = command.range();
     let sectors = range.count();

@@ -1,7 +1,7 @@
 //! What all operations of a register have in common: names, stamps, and whom to ask.
 
 use crate::domain::{
-    Generation, Incarnation, OperationId, Question, Rank, Request, RequestId, SectorRange, Stamp,
+    Fence, Incarnation, OperationId, Question, Rank, Request, RequestId, SectorRange, Stamp,
 };
 
 use super::Output;
@@ -16,6 +16,8 @@ pub struct Config {
     pub processes: u8,
     /// This start of the process's store; durable and never used before.
     pub incarnation: Incarnation,
+    /// The fence that the process's store has on record.
+    pub fence: Fence,
     /// Which of the process's registers this is; replies find it by that.
     pub shard: u8,
     /// How many operations may wait for sectors that others are busy with.
@@ -130,7 +132,7 @@ impl Coordinator {
         };
         let request = Request {
             id,
-            authority: Generation(0),
+            authority: self.config.fence,
             question,
         };
         out.push(Output::Request { to, request });

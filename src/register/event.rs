@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::domain::{
-    Extent, Held, OperationId, Rank, Reply, Request, RequestId, Runs, SectorRange, Vote,
+    Extent, Fence, Generation, Held, OperationId, Rank, Reply, Request, RequestId, Runs,
+    SectorRange, Vote,
 };
 
 use super::fault::PeerFault;
@@ -46,13 +47,23 @@ pub enum Command {
         /// Which sectors.
         range: SectorRange,
     },
+    /// Makes sure of the values of older generations, ahead of need: what a majority agrees on is
+    /// settled under the command's authority, at most [`DISCARD_SECTORS_MAX`] sectors of it. What
+    /// it does not agree on is left to the reads of it. Runs beside other operations.
+    Settle {
+        /// Which sectors.
+        range: SectorRange,
+    },
 }
 
 impl Command {
     /// Which sectors.
     pub const fn range(&self) -> SectorRange {
         match self {
-            Self::Read { range } | Self::Write { range, .. } | Self::Discard { range } => *range,
+            Self::Read { range }
+            | Self::Write { range, .. }
+            | Self::Discard { range }
+            | Self::Settle { range } => *range,
         }
     }
 }
@@ -64,6 +75,8 @@ pub enum Input {
     Command {
         /// Given back with the outcome.
         ticket: Ticket,
+        /// The fence of the attachment that wants it: open, and, if exclusive, this process's.
+        authority: Fence,
         /// What is wanted.
         command: Command,
     },
@@ -103,6 +116,26 @@ pub enum Input {
     PeerConnected {
         /// Which process.
         rank: Rank,
+    },
+    /// There is no connection to this process: its answers are not worth waiting for.
+    PeerDisconnected {
+        /// Which process.
+        rank: Rank,
+    },
+    /// What waits for more than a majority, since it would be cheaper with the answers of all, has
+    /// waited long enough.
+    StopWaiting,
+    /// The process has accepted this fence, newer than the one before: whatever is of an older
+    /// generation ends, and nothing of it is accepted any more.
+    Raise {
+        /// The fence.
+        fence: Fence,
+    },
+    /// The fence that was last raised is stable: its record is, and every store that any shard of
+    /// this process had accepted before is.
+    Stable {
+        /// The fence.
+        fence: Fence,
     },
 }
 
@@ -154,6 +187,18 @@ pub enum Output {
         /// How it ended.
         outcome: Result<Outcome, RegisterError>,
     },
+    /// A peer speaks of a newer fence than the one accepted here. What it asked waits until that is
+    /// stable.
+    Raise {
+        /// The newer one.
+        fence: Fence,
+    },
+    /// Every store that this register had accepted before [`Input::Raise`] is stable, or never will
+    /// be.
+    Drained {
+        /// The generation that was raised to.
+        generation: Generation,
+    },
     /// This operation needs no more answers: requests of it that are still queued are owed for
     /// redundancy only, and may be dropped when their queue is full.
     Finished {
@@ -178,6 +223,8 @@ pub enum Outcome {
     Read(Vec<Extent>),
     /// A majority holds the new value on stable storage.
     Written,
+    /// What could be settled ahead of need is, at a majority.
+    Settled,
 }
 
 /// Why an operation failed. Waiting for a majority is not a failure.
@@ -196,6 +243,13 @@ pub enum RegisterError {
         sectors: u32,
         /// How many it may have.
         most: u32,
+    },
+    /// A newer generation was opened: the operation ends here, of unknown outcome. It may have
+    /// taken effect, and will do so no more than it has.
+    #[error("another attachment has taken the disk over (generation {})", .by.generation.0)]
+    Fenced {
+        /// The newer generation.
+        by: Fence,
     },
     /// More operations are queued than the register keeps.
     #[error("too many operations wait for the same sectors")]

@@ -64,6 +64,7 @@ pub(super) fn select(values: &[Extent], wanted: &Runs<bool>) -> Vec<Extent> {
 fn part(value: &Extent, range: SectorRange) -> Extent {
     let content = match &value.content {
         Content::Zeroes => Content::Zeroes,
+        Content::Unchanged => Content::Unchanged,
         Content::Data(bytes) => {
             let start = bytes_of(value.range.offset_of(range.first()));
             Content::Data(bytes.slice(start..start + bytes_of(range.count())))

@@ -69,6 +69,7 @@ pub(super) fn check_question(question: &Question) -> Result<(), PeerFault> {
             }
         }
         Question::Store { extents } => check_extents(extents),
+        Question::Fence | Question::Open { .. } => todo!("register"),
     }
 }
 
@@ -157,7 +158,7 @@ fn check_length(sectors: u32, most: u32) -> Result<(), PeerFault> {
 
 fn fills_its_sectors(extent: &Extent) -> bool {
     match &extent.content {
-        Content::Zeroes => true,
+        Content::Zeroes | Content::Unchanged => true,
         Content::Data(bytes) => u64::try_from(bytes.len()) == Ok(extent.range.bytes()),
     }
 }

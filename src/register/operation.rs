@@ -61,6 +61,7 @@ impl Operation {
             Command::Discard { .. } => {
                 Work::Write(Write::start(Content::Zeroes, piece, coordinator, out))
             }
+            Command::Settle { .. } => todo!("register"),
         };
         Self {
             ticket,

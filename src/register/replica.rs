@@ -54,6 +54,7 @@ impl Replica {
                 token: StorePurpose::Peer(number).token(),
                 extents,
             },
+            Question::Fence | Question::Open { .. } => todo!("register"),
         });
         Ok(())
     }

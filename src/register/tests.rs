@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::domain::{
-    Answer, Content, Extent, Generation, Held, Incarnation, OperationId, Question, Rank, Reply,
-    Request, RequestId, Runs, SECTOR_SIZE, SectorAddress, SectorRange, Stamp, Volume, Vote,
+    Answer, Content, Extent, Fence, Generation, Held, Incarnation, OperationId, Question, Rank,
+    Reply, Request, RequestId, Runs, SECTOR_SIZE, SectorAddress, SectorRange, Stamp, Volume, Vote,
 };
 
 const OWN: u8 = 1;
@@ -28,6 +28,7 @@ impl Bench {
             own: rank(OWN),
             processes,
             incarnation: INCARNATION,
+            fence: Fence::INITIAL,
             shard: 5,
             queue_max: 2,
         };
@@ -46,7 +47,12 @@ impl Bench {
     fn command(&mut self, command: Command) {
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        self.step(Input::Command { ticket, command });
+        let authority = Fence::INITIAL;
+        self.step(Input::Command {
+            ticket,
+            authority,
+            command,
+        });
     }
 
     fn read(&mut self, range: SectorRange) {
@@ -101,7 +107,7 @@ impl Bench {
             let Output::Request { to, request } = output else {
                 return true;
             };
-            assert_eq!(request.authority, Generation(0));
+            assert_eq!(request.authority, Fence::INITIAL);
             requests.push((to.number(), request.id, request.question.clone()));
             false
         });

@@ -191,6 +191,7 @@ impl Write {
                 let stamp = coordinator.next_stamp(highest);
                 tombstones(piece, &written, stamp)
             }
+            Content::Unchanged => unreachable!("no client writes it"),
         }
     }
 

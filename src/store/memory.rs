@@ -236,6 +236,7 @@ impl Image {
         };
         match &extent.content {
             Content::Zeroes => self.0.set(first, last, copy(None)),
+            Content::Unchanged => todo!("store"),
             Content::Data(bytes) => {
                 for address in first..=last {
                     let sector = SectorAddress::from_bits(address);

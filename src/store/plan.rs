@@ -309,6 +309,7 @@ impl Plan {
             stamp: extent.stamp,
             data: match &extent.content {
                 Content::Zeroes => None,
+                Content::Unchanged => todo!("store"),
                 Content::Data(bytes) => Some((bytes.clone(), extent.range.first().to_bits())),
             },
         };

@@ -4,7 +4,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::message::{LENGTH_BYTES, MESSAGE_BYTES_MAX, MessageError};
-use crate::domain::{STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId};
+use crate::domain::{FENCE_BYTES, Fence, STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId};
 
 /// The bytes of messages as they are built: small fields gathered, values by reference.
 #[derive(Debug, Default)]
@@ -179,6 +179,11 @@ impl Fields {
     pub(super) fn stamp(&mut self) -> Result<Stamp, MessageError> {
         let bytes = self.array::<STAMP_BYTES>()?;
         Stamp::from_bytes(&bytes).ok_or(MessageError::Malformed("a stamp"))
+    }
+
+    pub(super) fn fence(&mut self) -> Result<Fence, MessageError> {
+        let bytes = self.array::<FENCE_BYTES>()?;
+        Fence::from_bytes(&bytes).ok_or(MessageError::Malformed("a fence"))
     }
 
     pub(super) fn range(&mut self) -> Result<SectorRange, MessageError> {

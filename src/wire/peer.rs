@@ -43,8 +43,8 @@ use super::message::{
     DECLINED, HEARTBEAT, HELD, INTRODUCTION, MessageError, STAMPS, STORE, STORED, VALUES,
 };
 use crate::domain::{
-    Answer, Birth, Content, Extent, Generation, Held, Incarnation, OperationId, Question, Rank,
-    Reply, Request, RequestId, Runs, STAMP_BYTES, SectorRange, Stamp, StoreId, Vote,
+    Answer, Birth, Content, Extent, Held, Holder, Incarnation, OperationId, Question, Rank, Reply,
+    Request, RequestId, Runs, STAMP_BYTES, SectorRange, Stamp, StoreId, Vote,
 };
 
 const BORN_BYTES: usize = 1 + 16;
@@ -67,7 +67,13 @@ pub struct Introduction {
     pub birth: Option<Birth>,
     /// Whether its store has never held anything.
     pub empty: bool,
+    /// The attachments that this process runs and that hold a volume: the oldest
+    /// [`HOLDERS_MAX`] of them.
+    pub holders: Vec<Holder>,
 }
+
+/// The most holders that an introduction names.
+pub const HOLDERS_MAX: usize = 16;
 
 /// What a process lets a peer have under way here at once.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -115,7 +121,7 @@ pub fn cost(request: &Request) -> u64 {
     const REPLY_BYTES_MAX: u64 = 1 << 20;
     FLAT_BYTES
         + match &request.question {
-            Question::Stamps { .. } => 0,
+            Question::Stamps { .. } | Question::Fence | Question::Open { .. } => 0,
             Question::Values { range, .. } => range.bytes().min(REPLY_BYTES_MAX),
             Question::Store { extents } => extents
                 .iter()
@@ -134,6 +140,7 @@ impl PeerMessage {
             Self::Reply(reply) => match reply.answer {
                 Answer::Held(_) => HELD,
                 Answer::Stored => STORED,
+                _ => todo!("wire"),
             },
             Self::Declined(_) => DECLINED,
         }
@@ -168,7 +175,7 @@ impl PeerMessage {
             INTRODUCTION => introduction(&mut fields)?,
             STAMPS | VALUES | STORE => Self::Request(Request {
                 id: id(&mut fields, asker)?,
-                authority: Generation(fields.u64()?),
+                authority: fields.fence()?,
                 question: question(code, &mut fields)?,
             }),
             HELD | STORED => Self::Reply(Reply {
@@ -193,7 +200,7 @@ impl PeerMessage {
 pub fn encode_request(request: &Request, asker: Asker, out: &mut Encoder) {
     out.message(request_code(&request.question), |out| {
         put_id(request.id, asker, out);
-        out.u64(request.authority.0);
+        out.slice(&request.authority.to_bytes());
         match &request.question {
             Question::Stamps { range } => out.range(*range),
             Question::Values { range, held } => {
@@ -201,6 +208,7 @@ pub fn encode_request(request: &Request, asker: Asker, out: &mut Encoder) {
                 put_votes(held, out);
             }
             Question::Store { extents } => put_extents(extents, out),
+            _ => todo!("wire"),
         }
     });
 }
@@ -214,6 +222,7 @@ pub fn encode_reply(reply: &Reply, asker: Asker, out: &mut Encoder) {
             put_extents(&held.values, out);
         }),
         Answer::Stored => out.message(STORED, |out| put_id(reply.id, asker, out)),
+        _ => todo!("wire"),
     }
 }
 
@@ -222,6 +231,7 @@ fn request_code(question: &Question) -> u8 {
         Question::Stamps { .. } => STAMPS,
         Question::Values { .. } => VALUES,
         Question::Store { .. } => STORE,
+        _ => todo!("wire"),
     }
 }
 
@@ -263,6 +273,7 @@ fn introduction(fields: &mut Fields) -> Result<PeerMessage, MessageError> {
         store,
         birth,
         empty,
+        holders: Vec::new(),
     };
     Ok(PeerMessage::Introduction {
         introduction,
@@ -364,6 +375,7 @@ fn put_extents(extents: &[Extent], out: &mut Encoder) {
                 out.u8(CONTENT_DATA);
                 out.value(data);
             }
+            Content::Unchanged => todo!("wire"),
         }
     }
 }

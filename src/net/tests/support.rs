@@ -16,12 +16,13 @@ use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::domain::{
-    Answer, ClusterId, Content, Generation, Incarnation, OperationId, Question, Rank, Reply,
-    Request, RequestId, SECTOR_SIZE, SectorAddress, SectorRange, StoreId, Volume,
+    Answer, Attach, AttachRefusal, ClusterId, Content, Fence, Incarnation, OperationId, OwnerId,
+    Question, Rank, Reply, Request, RequestId, SECTOR_SIZE, SectorAddress, SectorRange, StoreId,
+    Volume,
 };
 use crate::net::{
-    Connections, Disk, DiskError, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions,
-    RegisterClient, Services, Settings, Stage,
+    Connections, Disk, DiskError, Host, Identity, Listener, NeverAttached, PeerEvents, PeerSession,
+    PeerSessions, RegisterClient, Services, Settings, Stage,
 };
 use crate::wire::{
     ClientCommand, ClientKey, ClientRequest, ClientResponse, Introduction, SystemKey,
@@ -55,6 +56,7 @@ pub(in crate::net) fn introduction(number: u8) -> Introduction {
         store: StoreId([number; 16]),
         birth: None,
         empty: true,
+        holders: Vec::new(),
     }
 }
 
@@ -74,7 +76,7 @@ pub(in crate::net) fn request(
             operation,
             round: 0,
         },
-        authority: Generation(0),
+        authority: Fence::INITIAL,
         question,
     }
 }
@@ -186,6 +188,24 @@ pub(in crate::net) struct TestHost {
 }
 
 impl Host for TestHost {
+    type Attached = NeverAttached;
+
+    async fn attach(
+        &self,
+        _attach: Attach,
+        _client: String,
+    ) -> Result<NeverAttached, AttachRefusal> {
+        Err(AttachRefusal::ShuttingDown)
+    }
+
+    async fn attachments(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    async fn release(&self, _owner: OwnerId) -> bool {
+        false
+    }
+
     fn requests(&self, from: &Arc<PeerSession>, requests: Vec<Request>) {
         if *self.prompt.lock().unwrap() {
             from.reply(requests.iter().map(|request| stored(request.id)).collect());

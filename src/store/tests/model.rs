@@ -139,6 +139,7 @@ impl Model {
                 return Err(format!("{address} has {stamp:?} without its value"));
             };
             let whole = match &found.content {
+                Content::Unchanged => todo!("store"),
                 Content::Zeroes => !is_data,
                 Content::Data(data) => {
                     let start = found.range.offset_of(address) as usize * SECTOR_SIZE;

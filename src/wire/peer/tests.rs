@@ -2,7 +2,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{SECTOR_SIZE, SectorAddress, Volume};
+use crate::domain::{Fence, Generation, Mode, SECTOR_SIZE, SectorAddress, Volume};
 use crate::wire::{FIRST_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, MessageStream};
 
 const ASKER: Asker = Asker {
@@ -71,6 +71,7 @@ fn golden_heartbeat_and_introduction() {
         store: StoreId([0xab; 16]),
         birth: None,
         empty: true,
+        holders: Vec::new(),
     };
     let credit = Credit {
         requests: 7,
@@ -102,7 +103,10 @@ fn golden_requests() {
     let request = |question| {
         PeerMessage::Request(Request {
             id: request_id(3, 4, 1),
-            authority: Generation(6),
+            authority: Fence {
+                generation: Generation(6),
+                mode: Mode::Shared,
+            },
             question,
         })
     };
@@ -170,6 +174,7 @@ fn the_longest_messages_fit() {
             store: StoreId([1; 16]),
             birth: Some(Birth { stores }),
             empty: false,
+            holders: Vec::new(),
         },
         credit: Credit {
             requests: 1,
@@ -196,7 +201,7 @@ fn the_longest_messages_fit() {
     let extents = (0..1 << 15).map(|at| Extent::new(range(2 * at, 1), stamp(1), Content::Zeroes));
     let request = Request {
         id: request_id(1, 1, 0),
-        authority: Generation(0),
+        authority: Fence::INITIAL,
         question: Question::Store {
             extents: extents.collect(),
         },
@@ -380,7 +385,10 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
     let request = (any_id(), any::<u64>(), question).prop_map(|(id, authority, question)| {
         PeerMessage::Request(Request {
             id,
-            authority: Generation(authority),
+            authority: Fence {
+                generation: Generation(authority),
+                mode: Mode::Shared,
+            },
             question,
         })
     });
@@ -398,6 +406,7 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
                 store,
                 birth,
                 empty,
+                holders: Vec::new(),
             },
             credit: Credit { requests, bytes },
         },

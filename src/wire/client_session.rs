@@ -7,17 +7,67 @@ use bytes::Bytes;
 
 use super::codec::{Encoder, Fields};
 use super::message::{HEARTBEAT, MessageError, STATUS, STATUS_QUESTION};
+use super::peer::Credit;
+use crate::domain::{Attach, AttachRefusal, Fence, Generation, OperationError, OwnerId};
 
 /// The most bytes of JSON that a status has.
 pub const STATUS_BYTES_MAX: usize = 64 << 10;
 
-/// What a client asks in a session.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// A client's number for one of its requests; no two of a session are the same.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestNumber(pub u64);
+
+/// What a client asks in a session. At most one attachment is bound to a session, and ends with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionQuestion {
     /// Says only that the client lives.
     Heartbeat,
     /// How the process stands.
     Status,
+    /// Which attachments the process runs.
+    Attachments,
+    /// End the attachments of this owner, as if fenced.
+    Release {
+        /// Whose.
+        owner: OwnerId,
+    },
+    /// Attach; before anything below. Answered by `Attached` or `AttachRefused`, when there is a
+    /// majority.
+    Attach(Attach),
+    /// Give the attachment back. Answered by `Detached`, after everything that was asked before.
+    Detach,
+    /// The values of sectors; at most 256 of them. Answered by `Values` or `Failed`.
+    Read {
+        /// Named by the answer.
+        number: RequestNumber,
+        /// The first sector's index.
+        first: u64,
+        /// How many sectors.
+        count: u32,
+    },
+    /// New values for sectors; at most 256 of them, and whole ones. Answered by `Done` or `Failed`.
+    Write {
+        /// Named by the answer.
+        number: RequestNumber,
+        /// The first sector's index.
+        first: u64,
+        /// The sectors' bytes, one after another.
+        data: Bytes,
+    },
+    /// Zeroes that take no space; at most 65,536 sectors. Answered by `Done` or `Failed`.
+    Discard {
+        /// Named by the answer.
+        number: RequestNumber,
+        /// The first sector's index.
+        first: u64,
+        /// How many sectors.
+        count: u32,
+    },
+    /// Answered by `Done` once everything that was answered before is on stable storage.
+    Flush {
+        /// Named by the answer.
+        number: RequestNumber,
+    },
 }
 
 /// What a client is answered in a session.
@@ -27,14 +77,67 @@ pub enum SessionAnswer {
     Heartbeat,
     /// How the process stands, as JSON.
     Status(Bytes),
+    /// The attachments that the process runs, as JSON.
+    Attachments(Bytes),
+    /// Whether there was an attachment to be released.
+    Released(bool),
+    /// The session is attached.
+    Attached {
+        /// The generation that it runs under.
+        fence: Fence,
+        /// How many sectors the volume has.
+        sectors: u64,
+        /// What the client may have under way in the session: requests without their answers, and
+        /// the bytes that they write or read. More is a fault.
+        credit: Credit,
+    },
+    /// The session is not attached; it may try again.
+    AttachRefused(AttachRefusal),
+    /// The attachment is given back.
+    Detached,
+    /// The values that a read asked for: its sectors in order, all of them.
+    Values {
+        /// Of the request.
+        number: RequestNumber,
+        /// One after another.
+        values: Vec<SectorValues>,
+    },
+    /// A write, discard or flush is done.
+    Done {
+        /// Of the request.
+        number: RequestNumber,
+    },
+    /// A request failed.
+    Failed {
+        /// Of the request.
+        number: RequestNumber,
+        /// Why.
+        error: OperationError,
+    },
+    /// The attachment has ended by a newer generation: what was not answered is of unknown outcome,
+    /// and nothing more is answered. The session may not attach again.
+    Fenced {
+        /// The newer generation.
+        by: Generation,
+    },
+}
+
+/// A part of what was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SectorValues {
+    /// So many sectors of zeroes.
+    Zeroes(u32),
+    /// Whole sectors.
+    Data(Bytes),
 }
 
 impl SessionQuestion {
     /// Appends the question.
-    pub fn encode(self, out: &mut Encoder) {
+    pub fn encode(&self, out: &mut Encoder) {
         match self {
             Self::Heartbeat => out.message(HEARTBEAT, |_| ()),
             Self::Status => out.message(STATUS_QUESTION, |_| ()),
+            _ => todo!("wire"),
         }
     }
 
@@ -63,6 +166,7 @@ impl SessionAnswer {
                 assert!(json.len() <= STATUS_BYTES_MAX, "a status is bounded");
                 out.message(STATUS, |out| out.value(json));
             }
+            _ => todo!("wire"),
         }
     }
 
