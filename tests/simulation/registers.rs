@@ -148,7 +148,7 @@ impl World {
             }
             Output::Store { token, extents } => return self.store(place, shard, token, extents),
             Output::Done { ticket, outcome } => return self.done(place, ticket, outcome),
-            Output::Raise { fence } => {
+            Output::Raise { fence, .. } => {
                 let input = attachment::Input::Raise { fence };
                 self.put(place, Worker::Keeper, Task::Keeper(input));
             }
