@@ -197,6 +197,17 @@ impl World {
     fn attached(&mut self, client: usize, session: u64, fence: Fence) -> Result<(), String> {
         let stay = self.dice.between(1, self.scenario.crowd.stay_max);
         let state = &mut self.clients[client];
+        let what = match (fence.is_exclusive(), state.sort, state.continues) {
+            (true, Sort::Reader, _) => "reader under an exclusive generation",
+            (false, Sort::Reader, _) => "reader under a shared generation",
+            (true, _, _) if fence.owner() != Some(state.owner) => "joined",
+            (true, _, None) => "exclusive",
+            (true, _, Some(_)) => "exclusive, continued",
+            (false, _, None) => "shared",
+            (false, _, Some(_)) => "shared, continued",
+        };
+        self.tally.count(what);
+        let state = &mut self.clients[client];
         state.state = State::Attached(session);
         state.stay = stay;
         state.refusals = 0;
@@ -214,6 +225,7 @@ impl World {
             self.overtake(client, session, &unanswered);
         }
         for number in unanswered {
+            if self.history.record(number).kind != Kind::Read { self.tally.count("change repeated"); }
             self.say(session, Question::Operation(number));
         }
         self.think_soon(client);
@@ -222,6 +234,7 @@ impl World {
 
     fn was_refused(&mut self, client: usize, refusal: AttachRefusal) -> Result<(), String> {
         let stormy = self.is_stormy();
+        self.tally.count(match refusal { AttachRefusal::Held(_) => "refused: held", AttachRefusal::Fenced{..} => "refused: fenced", AttachRefusal::Elsewhere {..} => "refused: elsewhere", AttachRefusal::Contended => "refused: contended", _ => "x" });
         let state = &mut self.clients[client];
         state.state = State::Away;
         state.refusals += 1;
@@ -245,6 +258,7 @@ impl World {
 
     /// Somebody else has the disk: nothing is ever repeated.
     fn was_fenced(&mut self, client: usize) -> Result<(), String> {
+        self.tally.count("fenced");
         if self.bug != Some(Bug::UnconditionalRepeat) {
             self.give_up(client, |_| true)?;
         }
@@ -295,6 +309,7 @@ impl World {
         let unanswered = std::mem::take(&mut self.clients[client].unanswered);
         for number in unanswered {
             if which(self.history.record(number).kind) {
+                self.tally.count("given up");
                 self.history.cut_off(number)?;
             } else {
                 self.clients[client].unanswered.push(number);

@@ -55,6 +55,7 @@ impl World {
     /// The process loses all but its disk, and all connections.
     pub(crate) fn crash(&mut self, place: usize) -> Result<(), String> {
         self.trace(|_| format!("{} crashes", rank(place)));
+        self.tally.count("crash");
         self.hang_up(place);
         for other in (0..self.processes.len()).filter(|&other| other != place) {
             self.disconnect(place, other, 0);

@@ -1,6 +1,6 @@
 //! What clients saw, sector by sector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atdd::domain::{
     Content, Extent, Fence, Generation, Incarnation, Rank, SECTOR_SIZE, SectorAddress, SectorRange,
@@ -28,8 +28,8 @@ pub(crate) struct Record {
     start: u64,
     attempts: Vec<Attempt>,
     ending: Ending,
-    /// Tombstones of a discard: the last attempt that stored zeroes.
-    tombstones: BTreeMap<SectorAddress, usize>,
+    /// Tombstones of a discard: where its attempts have stored zeroes.
+    tombstones: BTreeSet<(SectorAddress, usize)>,
 }
 
 /// An operation is given to a register.
@@ -85,7 +85,7 @@ impl History {
             start,
             attempts: Vec::new(),
             ending: Ending::Open,
-            tombstones: BTreeMap::new(),
+            tombstones: BTreeSet::new(),
         });
         self.records.len() - 1
     }
@@ -164,8 +164,7 @@ impl History {
             });
             let first = tickets.find(|(record, ..)| record.range.contains(address));
             let discard = first.filter(|&(record, _, attempt)| {
-                let stored = record.tombstones.get(&address);
-                record.kind == Kind::Discard && stored.is_none_or(|&stored| stored < attempt)
+                record.kind == Kind::Discard && !record.tombstones.contains(&(address, attempt))
             });
             let Some((_, number, attempt)) = discard else {
                 let first = first.map(|(_, number, _)| number);
@@ -176,7 +175,7 @@ impl History {
             };
             self.discards.insert(key, number);
             let tombstones = &mut self.records[number].tombstones;
-            tombstones.insert(address, attempt);
+            tombstones.insert((address, attempt));
         }
         Ok(())
     }
@@ -295,24 +294,36 @@ impl Record {
         let start = self.start;
         let mut push = |end, action| out.push(Event { start, end, action });
         let write = Action::Write(value(number, address));
-        match (self.kind, self.tombstones.get(&address)) {
-            (Kind::Read, _) => {
+        match self.kind {
+            Kind::Read => {
                 if let Some(read) = read {
                     push(end, Action::Read(read));
                 }
             }
-            (Kind::Write, _) => push(end, write),
-            (Kind::Discard, Some(&attempt)) if attempt + 1 == self.attempts.len() => {
-                push(end, write);
-            }
-            (Kind::Discard, stored) => {
+            Kind::Write => push(end, write),
+            Kind::Discard => match self.zeroes(address) {
+                Zeroes::Stored => push(end, write),
                 // It found that nothing had ever been written, and promises no more than that.
-                push(end, Action::Read(INITIAL));
-                if stored.is_some() {
-                    // What an earlier attempt has stored may come back.
+                Zeroes::Found => push(end, Action::Read(INITIAL)),
+                // What an earlier attempt has stored may come back.
+                Zeroes::StoredBefore => {
+                    push(end, Action::Read(INITIAL));
                     push(None, write);
                 }
-            }
+            },
+        }
+    }
+
+    /// What a discard did to a sector.
+    fn zeroes(&self, address: SectorAddress) -> Zeroes {
+        let mut stored = self.tombstones.range((address, 0)..=(address, usize::MAX));
+        let last = self.attempts.len().saturating_sub(1);
+        if self.tombstones.contains(&(address, last)) {
+            Zeroes::Stored
+        } else if stored.next().is_some() {
+            Zeroes::StoredBefore
+        } else {
+            Zeroes::Found
         }
     }
 
@@ -341,16 +352,24 @@ impl Record {
         match self.kind {
             Kind::Read => sight(last, Some(*at), values[place], true),
             Kind::Write => sight(last, Some(*at), value(number, address), false),
-            Kind::Discard => match self.tombstones.get(&address) {
-                None => sight(last, Some(*at), INITIAL, false),
-                Some(attempt) if attempt + 1 == self.attempts.len() => {
-                    sight(last, Some(*at), value(number, address), false);
-                }
+            Kind::Discard => match self.zeroes(address) {
+                Zeroes::Found => sight(last, Some(*at), INITIAL, false),
+                Zeroes::Stored => sight(last, Some(*at), value(number, address), false),
                 // Zeroes either way, but whose is not known.
-                Some(_) => sight(last, None, INITIAL, false),
+                Zeroes::StoredBefore => sight(last, None, INITIAL, false),
             },
         }
     }
+}
+
+/// What became of a sector by a discard.
+enum Zeroes {
+    /// Its last attempt stored some.
+    Stored,
+    /// An earlier one did.
+    StoredBefore,
+    /// There was nothing else.
+    Found,
 }
 
 /// Sectors of an operation have different values; so many numbers are one operation's.

@@ -35,6 +35,7 @@ mod runner;
 mod scenario;
 mod sessions;
 mod storage;
+mod tally;
 mod world;
 
 use bug::Bug;

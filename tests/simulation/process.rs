@@ -236,6 +236,7 @@ impl World {
     /// The process is paused: it does nothing, though its disk goes on with what it was given.
     pub(crate) fn pause(&mut self, place: usize) {
         self.trace(|_| format!("{} is paused", rank(place)));
+        self.tally.count("pause");
         self.processes[place].paused = true;
     }
 

@@ -99,18 +99,21 @@ impl Scenario {
         let range_max = dice.pick(&[1, 1, 2, 4]);
         let sectors = dice.between(range_max, 5);
         let calm_from = dice.between(500, 3000);
-        let classic_only = dice.chance(250);
+        let processes = dice.pick(&[3, 3, 3, 3, 3, 1, 2, 4, 5, 5]);
+        let crowd = if dice.chance(250) {
+            Crowd::classic(dice)
+        } else {
+            Crowd::attaching(dice)
+        };
+        let operations = dice.between(8, 25);
+        let many = u64::try_from(crowd.count(processes)).unwrap();
         Self {
-            processes: dice.pick(&[3, 3, 3, 3, 3, 1, 2, 4, 5, 5]),
+            processes,
             shards: dice.pick(&[1, 2]),
             sectors,
             boundary: dice.between(0, sectors),
-            crowd: if classic_only {
-                Crowd::classic(dice)
-            } else {
-                Crowd::mixed(dice)
-            },
-            operations_per_client: dice.between(8, 25),
+            crowd,
+            operations_per_client: if many < 3 { 4 * operations } else { operations },
             range_max,
             reads: dice.pick(&[300, 500, 700]),
             discards: dice.pick(&[0, 50, 200]),
@@ -172,22 +175,45 @@ impl Crowd {
         }
     }
 
-    /// Somebody does, at least as often as not.
-    fn mixed(dice: &mut Dice) -> Self {
+    /// Somebody does. Few together often enough: what goes on after a failover is soon fenced off
+    /// where many want the same.
+    fn attaching(dice: &mut Dice) -> Self {
+        let [classic, hosts, sharing, readers] = match dice.below(6) {
+            0 | 1 => [0, 1, 0, dice.below(2)],
+            2 => [0, dice.between(2, 3), 0, dice.below(2)],
+            3 => [dice.below(2), dice.below(2), dice.between(2, 3), dice.below(2)],
+            4 => [0, dice.below(2), 0, dice.below(2)],
+            _ => [
+                dice.below(2),
+                dice.below(3),
+                dice.below(3),
+                dice.below(3),
+            ],
+        }
+        .map(|count| usize::try_from(count).unwrap());
+        let somebody = hosts + sharing > 0;
+        let devices = if somebody { dice.pick(&[0, 0, 0, 1]) } else { 1 };
         Self {
-            classic: dice.pick(&[0, 0, 0, 1]),
-            hosts: dice.pick(&[0, 1, 2, 2, 3]),
-            devices: dice.pick(&[0, 0, 1]),
-            sharing: dice.pick(&[0, 0, 2, 3]),
-            readers: dice.pick(&[0, 0, 1, 2]),
+            classic,
+            hosts,
+            devices,
+            sharing,
+            readers,
             depth: dice.pick(&[1, 2, 4]),
-            take_over: dice.pick(&[50, 300, 1000]),
-            loss_every: dice.pick(&[0, 100, 300, 1000]),
-            deaths: dice.pick(&[0, 200, 600]),
+            take_over: dice.pick(&[0, 50, 300, 1000]),
+            loss_every: dice.pick(&[0, 80, 200, 500]),
+            deaths: dice.pick(&[0, 0, 200, 600]),
             notice_max: dice.pick(&[10, 100, 600]),
             talk_max: dice.pick(&[0, 0, 5, 40]),
             stay_max: dice.pick(&[5, 25, 100]),
             settled_ahead: dice.pick(&[0, 200, 1000]),
         }
+    }
+
+    /// How many clients there are in a cluster of so many processes.
+    fn count(&self, processes: u8) -> usize {
+        let of_devices = 2 * usize::from(self.devices);
+        let of_processes = self.classic * usize::from(processes);
+        of_processes + self.hosts + of_devices + self.sharing + self.readers
     }
 }

@@ -19,6 +19,7 @@ use crate::network::Network;
 use crate::process::{Process, Task, Worker};
 use crate::scenario::Scenario;
 use crate::sessions::{Answer, Question, Session};
+use crate::tally::Tally;
 
 /// A cluster of real keepers and registers in a simulated world.
 pub(crate) struct World {
@@ -39,6 +40,7 @@ pub(crate) struct World {
     /// How many thoughts and owners there were.
     pub(crate) turns: u64,
     pub(crate) owners: u64,
+    pub(crate) tally: Tally,
     traced: bool,
     upcoming: BinaryHeap<Reverse<Upcoming>>,
     scheduled: u64,
@@ -176,6 +178,7 @@ impl World {
             inspection: Inspection::default(),
             turns: 0,
             owners: 0,
+            tally: Tally::default(),
             traced,
             upcoming: BinaryHeap::new(),
             scheduled: 0,
