@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    ATTACH_SHARD, Attach, AttachRefusal, Fence, OperationId, Rank, Request, RequestId, Tag,
+    ATTACH_SHARD, Attach, AttachKind, AttachRefusal, Fence, OperationId, Rank, Request, RequestId,
+    Tag,
 };
 
 use super::opening::Opening;
@@ -94,6 +95,14 @@ impl Attaches {
         overtaken
             .map(|(id, opening)| (id, opening.refused_by(by)))
             .collect()
+    }
+
+    /// Whether one of them is about to write alone under this fence.
+    pub(super) fn will_write_under(&self, fence: Fence) -> bool {
+        let will_write = |opening: &Opening| {
+            opening.target() == Some(fence) && opening.attach.kind != AttachKind::ReadOnly
+        };
+        fence.is_exclusive() && self.under_way.values().any(will_write)
     }
 
     /// Asks a peer whatever it has not answered.

@@ -166,6 +166,8 @@ pub(super) struct Cluster {
     granted: BTreeMap<Generation, Fence>,
     /// (since, until, owner) of every grant that continued.
     continued: Vec<(Generation, Generation, OwnerId)>,
+    /// Whether a connection ever broke, or an attach stopped waiting.
+    disturbed: bool,
     next_id: u64,
 }
 
@@ -189,6 +191,7 @@ impl Cluster {
             links: BTreeSet::new(),
             granted: BTreeMap::from([(Generation(0), Fence::INITIAL)]),
             continued: Vec::new(),
+            disturbed: false,
             next_id: 0,
         };
         cluster.heal();
@@ -251,6 +254,7 @@ impl Cluster {
     }
 
     pub(super) fn stop_waiting(&mut self, id: AttachmentId) {
+        self.disturbed = true;
         self.step(self.clients[&id].place, Input::StopWaiting { id });
     }
 
@@ -311,6 +315,7 @@ impl Cluster {
         if !self.links.remove(&pair) {
             return;
         }
+        self.disturbed = true;
         let mut kept = Vec::new();
         for envelope in std::mem::take(&mut self.network) {
             let between = (envelope.from, envelope.to) == pair;
@@ -578,6 +583,14 @@ impl Cluster {
         }
         let other = *self.granted.entry(fence.generation).or_insert(fence);
         assert_eq!(other, fence, "one number is granted twice");
+        if fence.is_exclusive() && !self.disturbed {
+            let reads = |kind| kind == AttachKind::ReadOnly;
+            let elsewhere = self.clients.values().find(|client| {
+                let beside = client.place != place && client.state == State::Granted(fence);
+                beside && !(reads(client.attach.kind) && reads(attach.kind))
+            });
+            assert!(elsewhere.is_none(), "{elsewhere:?} runs beside {id:?}");
+        }
         if let (AttachKind::Exclusive { .. }, Some(since)) = (attach.kind, attach.continues) {
             *self.tally.entry("continued").or_default() += 1;
             self.continued.push((since, fence.generation, attach.owner));
