@@ -129,6 +129,8 @@ pub(super) struct Client {
     pub(super) place: usize,
     pub(super) attach: Attach,
     pub(super) state: State,
+    /// The newest generation that was open when it began.
+    since: Generation,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,6 +228,7 @@ impl Cluster {
             place,
             attach,
             state,
+            since: self.newest_open(),
         };
         self.clients.insert(id, client);
         let client = format!("client {}", id.0);
@@ -571,7 +574,9 @@ impl Cluster {
         let client = self.clients.get_mut(&id).unwrap();
         assert_eq!(client.state, State::Waiting);
         client.state = State::Granted(fence);
-        let attach = client.attach;
+        let (attach, since) = (client.attach, client.since);
+        let joins = attach.kind == KEYED || attach.kind == AttachKind::ReadOnly;
+        assert!(joins || fence.generation >= since, "it was overtaken");
         assert_eq!(self.fence(place), fence, "its own process has it stable");
         assert!(
             self.is_open(name(fence)),
@@ -596,6 +601,12 @@ impl Cluster {
             self.continued.push((since, fence.generation, attach.owner));
             self.check_continued();
         }
+    }
+
+    fn newest_open(&self) -> Generation {
+        let fences = self.processes.iter().flat_map(|process| &process.stable);
+        let open = fences.filter(|fence| self.is_open(**fence));
+        open.map(|fence| fence.0).max().unwrap_or_default()
     }
 
     /// Whether a majority had the fence stable, each at some time.
