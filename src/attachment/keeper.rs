@@ -129,8 +129,7 @@ impl AttachmentKeeper {
         out.extend(ended.into_iter().map(|id| Output::Fenced { id, by }));
     }
 
-    /// Only a reader asks to open a generation that is this process's, and it is to come here while
-    /// somebody writes under it.
+    /// Only a reader asks to open what is this process's, and has to come here while that is in use.
     fn request(&mut self, from: Rank, request: &Request, out: &mut Vec<Output>) {
         if !self.is_peer(from) {
             return;
@@ -219,8 +218,7 @@ impl AttachmentKeeper {
         }
     }
 
-    /// Goes on with one attach that has heard enough, first with one that is complete; false if
-    /// there is none.
+    /// Goes on with one attach that has heard enough, the complete ones first; false without any.
     fn decide(&mut self, out: &mut Vec<Output>) -> bool {
         let decisions = self.attaches.iter().map(|(id, opening)| {
             let decision = opening.decide(&self.surroundings(opening));
@@ -241,13 +239,11 @@ impl AttachmentKeeper {
     }
 
     fn surroundings(&self, opening: &Opening) -> Surroundings<'_> {
-        let owner = opening.attach.owner;
-        let mut targets = self.attaches.iter().filter_map(|(_, it)| it.target());
         Surroundings {
             holders: &self.holders,
             accepted: self.fencing.accepted(),
             tag: self.attaches.tag(opening),
-            contended: targets.any(|target| target.owner().is_some_and(|other| other != owner)),
+            contended: self.attaches.others_open(opening.attach.owner),
         }
     }
 

@@ -351,8 +351,8 @@ mod tests {
 
         let same = heard(AttachKind::Shared, 4, shared(4));
         assert_eq!(opens(&same, exclusive(4, 2, 8)), shared(4));
-        let newer = heard(AttachKind::Shared, 3, shared(4));
-        assert!(is_fenced_by(&newer, shared(1), 4));
+        let raised = heard(AttachKind::Shared, 3, shared(4));
+        assert!(is_fenced_by(&raised, shared(1), 4));
         let taken = heard(AttachKind::Shared, 4, exclusive(4, 2, 7));
         assert!(is_fenced_by(&taken, shared(1), 4));
     }

@@ -570,6 +570,19 @@ fn peers_are_answered_with_fence_and_holders() {
 }
 
 #[test]
+fn a_reader_that_is_under_way_contends_with_nobody() {
+    let mut bench = Bench::new(3);
+    bench.attach(0, attach(7, AttachKind::ReadOnly));
+    bench.heard(2, 0, exclusive(4, 3, 9), &[]);
+    bench.complete();
+    bench.attach(1, attach(8, EXCLUSIVE));
+    bench.heard(2, 1, exclusive(4, 3, 9), &[]);
+    assert_eq!(bench.keeper.accepted(), own(5, 8, 1));
+    let refusal = AttachRefusal::Contended;
+    assert_eq!(bench.outcomes(), [refused(0, refusal)]);
+}
+
+#[test]
 fn two_clients_of_one_process_do_not_overtake_each_other() {
     let mut bench = Bench::new(3);
     bench.attach(0, attach(7, EXCLUSIVE));

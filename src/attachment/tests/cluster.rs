@@ -354,7 +354,7 @@ impl Cluster {
         }
         let process = &mut self.processes[place];
         let survive = self.dice.below(process.records.len() + 1);
-        if let Some(fence) = process.records.drain(..).take(survive).last() {
+        if let Some(fence) = process.records.drain(..).take(survive).next_back() {
             process.durable = fence;
         }
         process.keeper = None;
