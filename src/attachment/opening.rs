@@ -7,6 +7,7 @@ use crate::domain::{
 };
 
 use super::holders::{Bar, Holders};
+use super::target::Newest;
 
 /// The round of [`Question::Fence`].
 pub(super) const ASKING: u8 = 0;
@@ -22,17 +23,15 @@ pub(super) struct Opening {
     pub(super) client: String,
     /// When the client asked, for people.
     pub(super) now: u64,
-    pub(super) phase: Phase,
+    /// Whether it waits for more than a majority, where certain processes know better.
+    patient: bool,
+    phase: Phase,
 }
 
 #[derive(Debug)]
-pub(super) enum Phase {
+enum Phase {
     /// Which fences are there, and who holds the volume?
-    Asking {
-        answers: BTreeMap<Rank, Heard>,
-        /// Whether it waits for processes that are said to run a holder.
-        patient: bool,
-    },
+    Asking { answers: BTreeMap<Rank, Heard> },
     /// A fence is to become stable at a majority.
     Opening {
         target: Fence,
@@ -58,13 +57,13 @@ pub(super) struct Surroundings<'a> {
     pub(super) contended: bool,
 }
 
-/// What becomes of an attach that asks.
+/// What becomes of an attach.
 #[derive(Debug)]
 pub(super) enum Decision {
     /// It goes on asking.
     Wait,
-    /// It joins what runs in this process.
-    Join(Fence),
+    /// It runs under this fence from now on.
+    Grant(Fence),
     /// It has to make this fence stable at a majority.
     Open(Fence),
     Refuse(AttachRefusal),
@@ -77,16 +76,16 @@ impl Opening {
             attach,
             client,
             now,
+            patient: true,
             phase: Phase::Asking {
                 answers: BTreeMap::new(),
-                patient: true,
             },
         }
     }
 
     /// A process has answered what its fence is; its first answer counts.
     pub(super) fn heard(&mut self, from: Rank, fence: Fence, holders: Vec<Holder>) {
-        if let Phase::Asking { answers, .. } = &mut self.phase {
+        if let Phase::Asking { answers } = &mut self.phase {
             let heard = Heard { fence, holders };
             answers.entry(from).or_insert(heard);
         }
@@ -101,13 +100,11 @@ impl Opening {
 
     /// Decides with what it has heard.
     pub(super) fn stop_waiting(&mut self) {
-        if let Phase::Asking { patient, .. } = &mut self.phase {
-            *patient = false;
-        }
+        self.patient = false;
     }
 
     /// Goes on to open this fence.
-    pub(super) fn begin_opening(&mut self, target: Fence) {
+    pub(super) fn open(&mut self, target: Fence) {
         self.phase = Phase::Opening {
             target,
             acknowledged: BTreeSet::new(),
@@ -117,9 +114,7 @@ impl Opening {
     /// What the present round asks this process; `None` when it has answered.
     pub(super) fn owed(&self, rank: Rank) -> Option<Question> {
         match &self.phase {
-            Phase::Asking { answers, .. } => {
-                (!answers.contains_key(&rank)).then_some(Question::Fence)
-            }
+            Phase::Asking { answers } => (!answers.contains_key(&rank)).then_some(Question::Fence),
             Phase::Opening { acknowledged, .. } => {
                 let continues = self.continues();
                 (!acknowledged.contains(&rank)).then_some(Question::Open { continues })
@@ -143,49 +138,16 @@ impl Opening {
         }
     }
 
-    /// The fence that it has opened: a majority that includes this process acknowledged it (rule 4;
-    /// this process runs its operations, so it has to have the fence itself).
-    pub(super) fn opened(&self, own: Rank, majority: usize) -> Option<Fence> {
+    /// What becomes of the attach.
+    pub(super) fn decide(&self, around: &Surroundings) -> Decision {
         match &self.phase {
+            Phase::Asking { answers } => self.decide_target(answers, around),
             Phase::Opening {
                 target,
                 acknowledged,
-            } if acknowledged.len() >= majority && acknowledged.contains(&own) => Some(*target),
-            _ => None,
+            } if self.is_open(*target, acknowledged, around.holders) => Decision::Grant(*target),
+            Phase::Opening { .. } => Decision::Wait,
         }
-    }
-
-    /// What becomes of an attach that asks.
-    pub(super) fn decide(&self, around: &Surroundings) -> Decision {
-        let Phase::Asking { answers, patient } = &self.phase else {
-            return Decision::Wait;
-        };
-        if let Some(fence) = around.holders.joined(&self.attach) {
-            return Decision::Join(fence);
-        }
-        if answers.len() < around.holders.majority() {
-            return Decision::Wait;
-        }
-        let fences = answers.values().map(|heard| heard.fence);
-        let fences: Vec<Fence> = fences.chain([around.accepted]).collect();
-        if let Some(by) = self.broken_by(&fences) {
-            return Decision::Refuse(AttachRefusal::Fenced { by });
-        }
-        let newest = Newest::of(&fences);
-        match around
-            .holders
-            .bars(&self.attach, newest.generation, answers)
-        {
-            Bar::Refused(refusal) => return Decision::Refuse(refusal),
-            Bar::Unsure if *patient => return Decision::Wait,
-            Bar::Unsure | Bar::None => {}
-        }
-        let overtakes = self.attach.take_over || self.continues().is_some();
-        if around.contended && !overtakes && self.attach.kind != AttachKind::ReadOnly {
-            return Decision::Refuse(AttachRefusal::Contended);
-        }
-        let claims = around.holders.claims(newest.generation, answers);
-        Decision::Open(self.choose(&newest, &claims, around.tag))
     }
 
     /// What a process that does not acknowledge [`Question::Open`] makes of the attach.
@@ -203,6 +165,49 @@ impl Opening {
         AttachRefusal::Contended
     }
 
+    /// What a majority's answers lead to.
+    fn decide_target(&self, answers: &BTreeMap<Rank, Heard>, around: &Surroundings) -> Decision {
+        let holders = around.holders;
+        if let Some(fence) = holders.joined(&self.attach) {
+            return Decision::Grant(fence);
+        }
+        if answers.len() < holders.majority() {
+            return Decision::Wait;
+        }
+        let fences = answers.values().map(|heard| heard.fence);
+        let fences: Vec<Fence> = fences.chain([around.accepted]).collect();
+        let newest = Newest::of(&fences);
+        if let Some(by) = self.broken_by(&fences, &newest) {
+            return Decision::Refuse(AttachRefusal::Fenced { by });
+        }
+        let generation = newest.generation();
+        match holders.bar(&self.attach, generation, answers, self.patient) {
+            Bar::Refused(refusal) => return Decision::Refuse(refusal),
+            Bar::Unsure => return Decision::Wait,
+            Bar::None => {}
+        }
+        if around.contended && self.gives_way() {
+            return Decision::Refuse(AttachRefusal::Contended);
+        }
+        let claims = holders.claims(generation, answers);
+        Decision::Open(self.choose(&newest, &claims, around.tag))
+    }
+
+    /// Whether a majority has acknowledged the fence (rule 4), and this process, which is to run
+    /// operations under it. A reader that confirms another process's exclusive generation needs
+    /// that one's word too, as long as it can be reached: the writer may just be about to come.
+    fn is_open(&self, target: Fence, acknowledged: &BTreeSet<Rank>, holders: &Holders) -> bool {
+        let agrees = |rank| acknowledged.contains(&rank);
+        let writer_agrees = match target.mode {
+            Mode::Shared => true,
+            Mode::Exclusive { tag, .. } => {
+                let writer = tag.coordinator;
+                agrees(writer) || !self.patient || !holders.is_connected(writer)
+            }
+        };
+        acknowledged.len() >= holders.majority() && agrees(holders.own()) && writer_agrees
+    }
+
     /// The generation that it goes on from; one that never writes has nothing to go on with.
     pub(super) fn continues(&self) -> Option<Generation> {
         match self.attach.kind {
@@ -215,97 +220,199 @@ impl Opening {
         fence.owner() != Some(self.attach.owner)
     }
 
-    /// The generation that has come between the one that it continues and now (rule 5). For a
-    /// shared one that is any other generation.
-    fn broken_by(&self, fences: &[Fence]) -> Option<Generation> {
+    /// Whether it would rather not overtake an exclusive attach that is about to be granted.
+    fn gives_way(&self) -> bool {
+        let insists = self.attach.take_over || self.attach.continues.is_some();
+        self.attach.kind != AttachKind::ReadOnly && !insists
+    }
+
+    /// The generation that has come between the one that it continues and now (rule 5): another
+    /// owner's, or for a shared one, which opens nothing to go on, any other.
+    fn broken_by(&self, fences: &[Fence], newest: &Newest) -> Option<Generation> {
         let since = self.continues()?;
-        let shared = self.attach.kind == AttachKind::Shared;
-        let newest = fences.iter().map(|fence| fence.generation).max()?;
-        if newest < since || (shared && newest != since) {
-            return Some(newest);
+        if newest.generation() < since {
+            return Some(newest.generation());
         }
-        if shared {
-            let confirmable = fences
-                .iter()
-                .any(|fence| fence.generation == since && !fence.is_exclusive());
-            return (!confirmable).then_some(newest);
-        }
-        let between = fences
+        let unchanged = newest.generation() == since && newest.may_be_shared();
+        let foreign = fences
             .iter()
             .filter(|fence| fence.generation > since && self.is_foreign(**fence));
-        between.map(|fence| fence.generation).max()
+        match self.attach.kind {
+            AttachKind::Shared => (!unchanged).then_some(newest.generation()),
+            AttachKind::Exclusive { .. } | AttachKind::ReadOnly => {
+                foreign.map(|fence| fence.generation).max()
+            }
+        }
     }
 
     /// The fence to open (rule 4).
     fn choose(&self, newest: &Newest, claims: &[Holder], tag: Tag) -> Fence {
-        let next = |mode| Fence {
-            generation: Generation(
-                newest
-                    .generation
-                    .0
-                    .checked_add(1)
-                    .expect("2^64 opens take longer than anything lasts"),
-            ),
-            mode,
-        };
-        let owner = self.attach.owner;
         match self.attach.kind {
-            AttachKind::Exclusive { .. } => next(Mode::Exclusive { owner, tag }),
-            AttachKind::Shared if self.continues().is_some() => Fence {
-                generation: newest.generation,
+            AttachKind::Exclusive { .. } => newest.exclusive(self.attach.owner, tag),
+            AttachKind::Shared if self.attach.continues.is_some() => Fence {
+                generation: newest.generation(),
                 mode: Mode::Shared,
             },
-            AttachKind::Shared => newest
-                .confirmable(claims)
-                .filter(|fence| !fence.is_exclusive())
-                .unwrap_or_else(|| next(Mode::Shared)),
-            AttachKind::ReadOnly => newest
-                .confirmable(claims)
-                .unwrap_or_else(|| next(Mode::Shared)),
+            AttachKind::Shared => newest.shared(claims),
+            AttachKind::ReadOnly => newest.read_only(claims),
         }
     }
 }
 
-/// The fences of the highest number: one, unless an open of that number has failed.
-#[derive(Debug)]
-struct Newest {
-    generation: Generation,
-    fences: Vec<Fence>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attachment::tests::{exclusive, rank, shared};
+    use crate::domain::{Incarnation, OwnerId};
 
-impl Newest {
-    fn of(fences: &[Fence]) -> Self {
-        let generation = fences.iter().map(|fence| fence.generation).max();
-        let generation = generation.expect("the own fence is among them");
-        let mut newest = Vec::new();
-        for fence in fences {
-            if fence.generation == generation && !newest.contains(fence) {
-                newest.push(*fence);
-            }
-        }
-        Self {
-            generation,
-            fences: newest,
+    const OWN: u8 = 1;
+    const EXCLUSIVE: AttachKind = AttachKind::Exclusive { join: None };
+
+    /// Owner 7 in a process of three.
+    fn opening(kind: AttachKind, continues: Option<u64>) -> Opening {
+        let attach = Attach {
+            owner: OwnerId([7; 16]),
+            kind,
+            take_over: false,
+            continues: continues.map(Generation),
+        };
+        Opening::new(0, attach, String::new(), 0)
+    }
+
+    fn decide(opening: &Opening, accepted: Fence, contended: bool) -> Decision {
+        opening.decide(&Surroundings {
+            holders: &Holders::new(rank(OWN), 3),
+            accepted,
+            tag: Tag {
+                coordinator: rank(OWN),
+                incarnation: Incarnation(1),
+                sequence: 5,
+            },
+            contended,
+        })
+    }
+
+    fn opens(opening: &Opening, accepted: Fence) -> Fence {
+        match decide(opening, accepted, false) {
+            Decision::Open(fence) => fence,
+            other => panic!("{other:?}"),
         }
     }
 
-    /// The one that may be open. Where two are known, a holder proves that it is the one that it
-    /// runs under; without any, an open of a number of its own says what neither can.
-    fn confirmable(&self, claims: &[Holder]) -> Option<Fence> {
-        let is_held = |fence: &&Fence| claims.iter().any(|holder| runs_under(holder, **fence));
-        match self.fences.as_slice() {
-            [fence] => Some(*fence),
-            fences => fences.iter().find(is_held).copied(),
+    fn is_fenced_by(opening: &Opening, accepted: Fence, number: u64) -> bool {
+        let by = Generation(number);
+        match decide(opening, accepted, false) {
+            Decision::Refuse(refusal) => refusal == AttachRefusal::Fenced { by },
+            _ => false,
         }
     }
-}
 
-fn runs_under(holder: &Holder, fence: Fence) -> bool {
-    match (holder.kind, fence.mode) {
-        (AttachKind::Exclusive { .. }, Mode::Exclusive { tag, .. }) => {
-            tag.coordinator == holder.process
+    #[test]
+    fn the_fence_to_open_follows_from_what_a_majority_knows() {
+        for (kind, target) in [
+            (EXCLUSIVE, exclusive(5, OWN, 7)),
+            (AttachKind::Shared, shared(5)),
+            (AttachKind::ReadOnly, exclusive(4, 3, 8)),
+        ] {
+            let mut opening = opening(kind, None);
+            opening.heard(rank(2), exclusive(4, 3, 8), Vec::new());
+            opening.heard(rank(2), shared(9), Vec::new());
+            assert!(
+                matches!(decide(&opening, shared(2), false), Decision::Wait),
+                "a process counts once"
+            );
+            opening.heard(rank(OWN), shared(2), Vec::new());
+            assert_eq!(opens(&opening, shared(2)), target);
+            assert_eq!(
+                opens(&opening, shared(6)).generation.0,
+                6 + u64::from(kind == EXCLUSIVE),
+                "what is accepted here in the meantime counts"
+            );
         }
-        (AttachKind::Shared, Mode::Shared) => true,
-        _ => false,
+    }
+
+    #[test]
+    fn an_owner_that_others_came_after_is_fenced() {
+        let heard = |kind, continues, fence| {
+            let mut opening = opening(kind, Some(continues));
+            opening.heard(rank(OWN), shared(1), Vec::new());
+            opening.heard(rank(2), fence, Vec::new());
+            opening
+        };
+        let own = heard(EXCLUSIVE, 3, exclusive(4, 2, 7));
+        assert_eq!(opens(&own, shared(1)).generation, Generation(5));
+        assert!(is_fenced_by(&own, shared(4), 4), "known here");
+        let other = heard(EXCLUSIVE, 3, exclusive(4, 2, 8));
+        assert!(is_fenced_by(&other, shared(1), 4));
+        let other = heard(EXCLUSIVE, 4, exclusive(4, 2, 8));
+        assert_eq!(opens(&other, shared(1)).generation, Generation(5));
+        let never = heard(EXCLUSIVE, 5, exclusive(4, 2, 7));
+        assert!(is_fenced_by(&never, shared(1), 4));
+
+        let same = heard(AttachKind::Shared, 4, shared(4));
+        assert_eq!(opens(&same, exclusive(4, 2, 8)), shared(4));
+        let raised = heard(AttachKind::Shared, 3, shared(4));
+        assert!(is_fenced_by(&raised, shared(1), 4));
+        let taken = heard(AttachKind::Shared, 4, exclusive(4, 2, 7));
+        assert!(is_fenced_by(&taken, shared(1), 4));
+    }
+
+    #[test]
+    fn a_refusal_is_final_only_for_an_owner_that_goes_on() {
+        let refused = |continues, by| {
+            let mut opening = opening(EXCLUSIVE, continues);
+            opening.open(exclusive(6, OWN, 7));
+            opening.refused_by(by)
+        };
+        let fenced = |by| AttachRefusal::Fenced { by: Generation(by) };
+        let contended = AttachRefusal::Contended;
+        assert_eq!(refused(None, exclusive(9, 2, 8)), contended);
+        assert_eq!(refused(Some(4), exclusive(9, 2, 8)), fenced(9));
+        assert_eq!(refused(Some(4), shared(6)), fenced(6));
+        assert_eq!(refused(Some(4), exclusive(5, 2, 8)), fenced(5));
+        assert_eq!(
+            refused(Some(4), exclusive(6, 2, 7)),
+            contended,
+            "the client has another attach under way"
+        );
+        assert_eq!(refused(Some(4), exclusive(8, 2, 7)), contended);
+        assert_eq!(
+            refused(Some(4), exclusive(6, OWN, 7)),
+            fenced(6),
+            "it is not known what came before"
+        );
+        assert_eq!(refused(Some(4), exclusive(5, 2, 7)), fenced(5));
+    }
+
+    #[test]
+    fn a_majority_grants_only_with_the_own_process() {
+        let mut opening = opening(EXCLUSIVE, None);
+        let target = exclusive(6, OWN, 7);
+        opening.open(target);
+        assert_eq!(opening.round(), OPENING);
+        for process in [2, 3, 2] {
+            opening.acknowledged(rank(process));
+            assert!(matches!(decide(&opening, target, false), Decision::Wait));
+        }
+        assert_eq!(opening.owed(rank(2)), None);
+        opening.acknowledged(rank(OWN));
+        let Decision::Grant(fence) = decide(&opening, target, false) else {
+            panic!("a majority has acknowledged it");
+        };
+        assert_eq!(fence, target);
+    }
+
+    #[test]
+    fn only_who_insists_overtakes_an_attach_of_the_same_process() {
+        let mut opening = opening(EXCLUSIVE, None);
+        opening.heard(rank(OWN), shared(1), Vec::new());
+        opening.heard(rank(2), shared(1), Vec::new());
+        let is_contended = |opening: &Opening| {
+            let decision = decide(opening, exclusive(2, OWN, 8), true);
+            matches!(decision, Decision::Refuse(AttachRefusal::Contended))
+        };
+        assert!(is_contended(&opening));
+        opening.attach.take_over = true;
+        assert!(!is_contended(&opening));
     }
 }
