@@ -30,6 +30,32 @@ pub(crate) enum Bug {
     DamageVotesAsEmpty,
     /// A process that starts again has forgotten its fence.
     FenceNotDurable,
+    /// A process says that nothing older is under way when its disk has not answered yet.
+    FenceNotOrderedAfterStores,
+    /// What reads of an older generation write back is stored.
+    WriteBacksNotRefused,
+    /// Whatever is of an older generation is stored; only questions are refused.
+    OnlyQueriesRefused,
+    /// A generation is open with less than a majority.
+    OpenAtMinority,
+    /// Operations of a generation begin while it is being opened.
+    WritingBeforeOpen,
+    /// A process acknowledges two opens of one number.
+    GenerationGrantedTwice,
+    /// Whoever is fenced goes on under the newer generation.
+    FencedCoordinatorAdopts,
+    /// After a restart a process goes on under the generation that it ran before.
+    GenerationKeptOverRestart,
+    /// A client goes on at another process under the generation that it had at the first.
+    TwoCoordinatorsOfOneGeneration,
+    /// Stamps do not name generations.
+    GenerationNotInStamp,
+    /// What a majority holds is read, of whatever generation.
+    LeftoversNotSettled,
+    /// What a majority agrees on is read without being settled; all else is settled.
+    LeftoversSettledByMajorityOnly,
+    /// What is settled keeps the stamp that it had.
+    LeftoversSettledUnderOldStamp,
     /// A client repeats its unanswered writes under a generation that does not follow its own.
     UnconditionalRepeat,
     /// A client begins something new before it repeats what was unanswered.
@@ -37,7 +63,7 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::AcknowledgeBeforeStore,
         Self::NoWriteBack,
         Self::UnstableAnswers,
@@ -48,6 +74,19 @@ impl Bug {
         Self::ReplyCountedTwice,
         Self::DamageVotesAsEmpty,
         Self::FenceNotDurable,
+        Self::FenceNotOrderedAfterStores,
+        Self::WriteBacksNotRefused,
+        Self::OnlyQueriesRefused,
+        Self::OpenAtMinority,
+        Self::WritingBeforeOpen,
+        Self::GenerationGrantedTwice,
+        Self::FencedCoordinatorAdopts,
+        Self::GenerationKeptOverRestart,
+        Self::TwoCoordinatorsOfOneGeneration,
+        Self::GenerationNotInStamp,
+        Self::LeftoversNotSettled,
+        Self::LeftoversSettledByMajorityOnly,
+        Self::LeftoversSettledUnderOldStamp,
         Self::UnconditionalRepeat,
         Self::RepeatAfterNewWrite,
     ];

@@ -20,6 +20,8 @@ pub(crate) struct Client {
     pub(crate) owner: OwnerId,
     /// The generation that it was attached under.
     pub(crate) continues: Option<Generation>,
+    /// The session in which it was.
+    pub(crate) attached_in: Option<u64>,
     /// The operations that it waits for, in the order in which they were begun.
     pub(crate) unanswered: Vec<usize>,
     /// After so many operations it detaches.
@@ -78,6 +80,7 @@ impl Client {
             state: State::Away,
             owner: OwnerId([0; 16]),
             continues: None,
+            attached_in: None,
             unanswered: Vec::new(),
             stay: 0,
             refusals: 0,

@@ -176,8 +176,9 @@ impl World {
             (State::Attaching(_), Answer::Refused(refusal)) => {
                 self.was_refused(client, refusal)?;
             }
-            (State::Attached(_), Answer::Operation(number, ended)) => {
-                self.end_operation(number, ended)?;
+            (State::Attached(_), Answer::Operation(ticket, ended)) => {
+                let number = self.history.number(ticket);
+                self.end_operation(ticket, ended)?;
                 let unanswered = &mut self.clients[client].unanswered;
                 unanswered.retain(|&other| other != number);
                 self.think_soon(client);
@@ -209,6 +210,7 @@ impl World {
         self.tally.count(what);
         let state = &mut self.clients[client];
         state.state = State::Attached(session);
+        state.attached_in = Some(session);
         state.stay = stay;
         state.refusals = 0;
         let before = state.continues.take();
@@ -276,6 +278,9 @@ impl World {
             return Ok(());
         }
         self.clients[client].state = State::Away;
+        if self.bug == Some(Bug::GenerationKeptOverRestart) {
+            self.clients[client].elsewhere = Some(self.session(session).process);
+        }
         if self.clients[client].sort.kind() == AttachKind::Shared {
             self.give_up_changes(client)?;
         }
@@ -332,7 +337,7 @@ impl World {
 }
 
 /// Before its first attach.
-const NOBODY: OwnerId = OwnerId([0; 16]);
+pub(crate) const NOBODY: OwnerId = OwnerId([0; 16]);
 
 /// The longest that a client waits for its attach while faults happen.
 const ATTACH_PATIENCE: u64 = 600;

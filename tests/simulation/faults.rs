@@ -64,12 +64,13 @@ impl World {
         process.running = None;
         process.paused = false;
         process.life += 1;
+        process.lies.crash();
         process.disk.crash(&mut self.dice, self.scenario.survive);
         let mut cut_off = self.forget_classic(place)?;
         if self.bug == Some(Bug::RestartedWrite) {
             let history = &self.history;
             cut_off.retain(|&number| history.record(number).kind == Kind::Write);
-            self.processes[place].unanswered_writes = cut_off;
+            self.processes[place].lies.unanswered_writes = cut_off;
         }
         let down = self.dice.between(1, self.scenario.down_max);
         self.schedule(down, Event::Start { process: place });
@@ -85,8 +86,11 @@ impl World {
         if self.bug == Some(Bug::FenceNotDurable) {
             process.disk.forget_fence();
         }
-        process.boot(place, &self.scenario);
-        let writes = std::mem::take(&mut process.unanswered_writes);
+        let mut fence = process.disk.fence();
+        self.forge(place, &mut fence);
+        let process = &mut self.processes[place];
+        process.boot(place, fence, &self.scenario);
+        let writes = std::mem::take(&mut process.lies.unanswered_writes);
         self.trace(|_| format!("{} starts", rank(place)));
         for other in (0..self.processes.len()).filter(|&other| other != place) {
             self.connect_soon(place, other);

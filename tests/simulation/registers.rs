@@ -63,7 +63,9 @@ impl World {
             }
             self.trace(|_| format!("{}/{shard} <- {input:?}", rank(place)));
             let mut outputs = Vec::new();
-            self.before_step(place, shard, &input);
+            if !self.may_be_told(place, shard, &input, &mut outputs) {
+                break;
+            }
             let running = self.running(place);
             if let Input::Command { ticket, .. } = &input {
                 running.under_way.insert(*ticket);
@@ -198,6 +200,9 @@ impl World {
             let (attempt, begun) = self.history.attempted(ticket);
             self.tally.count(match (attempt.fence.is_exclusive(), attempt.at_home, attempt.fence.generation.0) { (true, true, _) => "op exclusive", (true, false, _) => "op elsewhere", (false, _, 0) => "op generation 0", (false, ..) => "op shared" });
             self.ledger.done(begun, attempt.fence.generation);
+        }
+        if self.adopts(place, ticket, &outcome) {
+            return Ok(());
         }
         self.reported(place, ticket, outcome)
     }

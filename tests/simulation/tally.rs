@@ -28,3 +28,16 @@ fn survey() {
     }
     println!("{all:#?}");
 }
+
+#[test]
+fn whys() {
+    let Ok(name) = std::env::var("WHY") else { return };
+    let bug = *crate::bug::Bug::ALL.iter().find(|bug| format!("{bug:?}") == name).unwrap();
+    let mut all: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for seed in 0..500 {
+        let why = runner::run_seed(seed, Some(bug), false).err().unwrap_or_default();
+        let why: String = why.chars().filter(|c| !c.is_ascii_digit()).take(50).collect();
+        all.entry(why).or_insert((0, seed)).0 += 1;
+    }
+    println!("{all:#?}");
+}
