@@ -117,8 +117,9 @@ impl Bug {
             scenario.crowd = Crowd::classic(dice);
             scenario.blackout_every = 0;
             scenario.pause_every = 0;
-        } else if scenario.crowd.hosts == 0 {
-            scenario.crowd.hosts = 2;
+        } else {
+            scenario.crowd.settled_ahead = 0;
+            self.favour_crowd(&mut scenario.crowd);
         }
         match self {
             Self::DamageVotesAsEmpty => {
@@ -140,6 +141,62 @@ impl Bug {
                 scenario.late = 500;
                 scenario.slow = 50;
             }
+            Self::FenceNotOrderedAfterStores => {
+                scenario.sync_max = 200;
+                scenario.record_max = 2;
+            }
+            Self::RepeatAfterNewWrite => {
+                scenario.crash_every = 1500;
+                scenario.cut_every = 1600;
+                scenario.delay_max = 20;
+                scenario.think_max = 20;
+                scenario.reads = 500;
+                scenario.sectors = scenario.range_max;
+                scenario.boundary = 0;
+            }
+            Self::WriteBacksNotRefused | Self::OnlyQueriesRefused => {
+                scenario.processes = 3;
+                scenario.sectors = scenario.range_max;
+                scenario.cut_every = 100;
+                scenario.cut_max = 600;
+                scenario.one_way = 800;
+                scenario.pause_every = 200;
+            }
+            Self::LeftoversSettledByMajorityOnly | Self::LeftoversNotSettled => {
+                scenario.range_max = 1;
+                scenario.patience_max = 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// The same for those who use the disk: whether many want it, or one goes on.
+    fn favour_crowd(self, crowd: &mut Crowd) {
+        match self {
+            Self::UnconditionalRepeat
+            | Self::FenceNotOrderedAfterStores
+            | Self::WriteBacksNotRefused
+            | Self::OnlyQueriesRefused
+            | Self::FencedCoordinatorAdopts => {
+                *crowd = Crowd {
+                    hosts: 2,
+                    readers: 1,
+                    take_over: 1000,
+                    loss_every: 200,
+                    ..crowd.without_anybody()
+                };
+            }
+            Self::RepeatAfterNewWrite
+            | Self::GenerationKeptOverRestart
+            | Self::TwoCoordinatorsOfOneGeneration => {
+                *crowd = Crowd {
+                    hosts: 1,
+                    deaths: 0,
+                    loss_every: 80,
+                    ..crowd.without_anybody()
+                };
+            }
+            _ if crowd.hosts == 0 => crowd.hosts = 2,
             _ => {}
         }
     }

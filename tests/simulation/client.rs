@@ -24,6 +24,8 @@ pub(crate) struct Client {
     pub(crate) attached_in: Option<u64>,
     /// The operations that it waits for, in the order in which they were begun.
     pub(crate) unanswered: Vec<usize>,
+    /// What a planted bug repeats later than it should.
+    pub(crate) postponed: Vec<usize>,
     /// After so many operations it detaches.
     pub(crate) stay: u64,
     /// How often in a row its attach was refused.
@@ -82,6 +84,7 @@ impl Client {
             continues: None,
             attached_in: None,
             unanswered: Vec::new(),
+            postponed: Vec::new(),
             stay: 0,
             refusals: 0,
             elsewhere: None,

@@ -129,7 +129,7 @@ impl World {
             }),
         );
         if self.is_stormy() {
-            let delay = self.dice.between(1, ATTACH_PATIENCE);
+            let delay = self.dice.between(ATTACH_PATIENCE / 8, ATTACH_PATIENCE);
             self.schedule(delay, Event::Impatient { session });
         }
     }
@@ -146,8 +146,12 @@ impl World {
     /// The next thing that the client wants of the disk.
     fn ask(&mut self, client: usize, session: u64) {
         let depth = self.scenario.crowd.depth;
+        let over = self.clients[client].left == 0 || self.clients[client].stay == 0;
+        if (over || self.dice.chance(200)) && self.repeat_postponed(client, session) {
+            return;
+        }
         let state = &mut self.clients[client];
-        if state.left == 0 || state.stay == 0 {
+        if over {
             if state.unanswered.is_empty() {
                 state.state = State::Detaching(session);
                 self.say(session, Question::Detach);
@@ -222,10 +226,10 @@ impl World {
         if !opened && self.bug != Some(Bug::UnconditionalRepeat) {
             self.give_up_changes(client)?;
         }
-        let unanswered = self.clients[client].unanswered.clone();
         if self.bug == Some(Bug::RepeatAfterNewWrite) {
-            self.overtake(client, session, &unanswered);
+            self.postpone(client);
         }
+        let unanswered = self.clients[client].unanswered.clone();
         for number in unanswered {
             if self.history.record(number).kind != Kind::Read { self.tally.count("change repeated"); }
             self.say(session, Question::Operation(number));
@@ -311,8 +315,10 @@ impl World {
 
     /// The outcome of such operations will never be known.
     fn give_up(&mut self, client: usize, which: fn(Kind) -> bool) -> Result<(), String> {
-        let unanswered = std::mem::take(&mut self.clients[client].unanswered);
-        for number in unanswered {
+        let state = &mut self.clients[client];
+        let postponed = std::mem::take(&mut state.postponed);
+        let unanswered = std::mem::take(&mut state.unanswered);
+        for number in postponed.into_iter().chain(unanswered) {
             if which(self.history.record(number).kind) {
                 self.tally.count("given up");
                 self.history.cut_off(number)?;
@@ -323,16 +329,27 @@ impl World {
         Ok(())
     }
 
-    /// Planted: something new on the same sectors comes before what is repeated.
-    fn overtake(&mut self, client: usize, session: u64, unanswered: &[usize]) {
-        for &number in unanswered {
-            let record = self.history.record(number);
-            if record.kind == Kind::Write {
-                let range = record.range;
-                let number = self.begin_as(client, Kind::Write, range);
-                self.say(session, Question::Operation(number));
-            }
+    /// Planted: what is to be repeated waits, and something new comes before it.
+    fn postpone(&mut self, client: usize) {
+        let state = &mut self.clients[client];
+        let history = &self.history;
+        let is_read = |number: &usize| history.record(*number).kind == Kind::Read;
+        let (reads, changes) = state.unanswered.iter().partition(|number| is_read(number));
+        state.unanswered = reads;
+        state.postponed.extend::<Vec<usize>>(changes);
+    }
+
+    /// Planted: whether what was postponed is repeated at last.
+    fn repeat_postponed(&mut self, client: usize, session: u64) -> bool {
+        let postponed = std::mem::take(&mut self.clients[client].postponed);
+        if postponed.is_empty() {
+            return false;
         }
+        for number in postponed {
+            self.clients[client].unanswered.push(number);
+            self.say(session, Question::Operation(number));
+        }
+        true
     }
 }
 

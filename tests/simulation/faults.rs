@@ -5,6 +5,7 @@ use atdd::domain::{Fence, Incarnation};
 use atdd::register;
 
 use crate::bug::Bug;
+use crate::client::State;
 use crate::history::Kind;
 use crate::sessions::Question;
 use crate::world::{Event, Fault, World, rank, sector};
@@ -136,10 +137,12 @@ impl World {
 
     /// Some client's session is over, or the client is.
     fn lose_some_session(&mut self) -> Result<(), String> {
-        let attached = self.clients.iter().enumerate();
-        let attached: Vec<_> = attached
-            .filter_map(|(client, state)| Some((client, state.state.session()?)))
-            .collect();
+        let clients = self.clients.iter().enumerate();
+        let attached = clients.filter_map(|(client, state)| match state.state {
+            State::Attached(session) => Some((client, session)),
+            _ => None,
+        });
+        let attached: Vec<_> = attached.collect();
         if attached.is_empty() {
             return Ok(());
         }
@@ -174,7 +177,7 @@ impl World {
         let length = self.dice.between(1, self.scenario.cut_max);
         let other = self.some_process();
         let partition = self.dice.chance(300);
-        let one_way = self.dice.chance(300);
+        let one_way = self.dice.chance(self.scenario.one_way);
         for place in (0..self.processes.len()).filter(|&place| place != one) {
             if !partition && place != other {
                 continue;

@@ -65,7 +65,11 @@ impl World {
     pub(crate) fn forge(&self, place: usize, fence: &mut Fence) {
         let forges = matches!(
             self.bug,
-            Some(Bug::GenerationKeptOverRestart | Bug::TwoCoordinatorsOfOneGeneration)
+            Some(
+                Bug::GenerationKeptOverRestart
+                    | Bug::TwoCoordinatorsOfOneGeneration
+                    | Bug::FencedCoordinatorAdopts
+            )
         );
         if let (true, Mode::Exclusive { tag, .. }) = (forges, &mut fence.mode) {
             tag.coordinator = rank(place);
