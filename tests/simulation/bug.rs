@@ -154,13 +154,38 @@ impl Bug {
                 scenario.sectors = scenario.range_max;
                 scenario.boundary = 0;
             }
-            Self::WriteBacksNotRefused | Self::OnlyQueriesRefused => {
+            // Whoever is fenced must not hear of it from those that it asks, and be quick.
+            Self::OnlyQueriesRefused => {
                 scenario.processes = 3;
-                scenario.sectors = scenario.range_max;
-                scenario.cut_every = 100;
+                scenario.crash_every = 1500;
+                scenario.pause_every = 0;
+                scenario.cut_every = 300;
                 scenario.cut_max = 600;
-                scenario.one_way = 800;
-                scenario.pause_every = 200;
+                scenario.one_way = 1000;
+                scenario.slow = 0;
+                scenario.lag = 0;
+                scenario.delay_max = 2;
+                scenario.sync_max = 2;
+                scenario.record_max = 2;
+                scenario.think_max = 20;
+                scenario.reads = 300;
+            }
+            // What an old read has sent before its process crashed must come at the worst moment.
+            Self::WriteBacksNotRefused => {
+                scenario.processes = 3;
+                scenario.sectors = 1;
+                scenario.range_max = 1;
+                scenario.boundary = 0;
+                scenario.crash_every = envv("P_crash_every", 100);
+                scenario.aimed = envv("P_aimed", 50);
+                scenario.down_max = envv("P_down_max", 100);
+                scenario.late = envv("P_late", 900);
+                scenario.delay_max = envv("P_delay_max", 2);
+                scenario.sync_max = envv("P_sync_max", 2);
+                scenario.record_max = envv("P_record_max", 2);
+                scenario.patience_max = envv("P_patience_max", 1);
+                scenario.think_max = envv("P_think_max", 20);
+                scenario.reads = envv("P_reads", 600);
             }
             Self::LeftoversSettledByMajorityOnly | Self::LeftoversNotSettled => {
                 scenario.range_max = 1;
@@ -179,8 +204,8 @@ impl Bug {
             | Self::OnlyQueriesRefused
             | Self::FencedCoordinatorAdopts => {
                 *crowd = Crowd {
-                    hosts: 2,
-                    readers: 1,
+                    hosts: envv("P_hosts", 2) as usize,
+                    readers: envv("P_readers", 0) as usize,
                     take_over: 1000,
                     loss_every: 200,
                     ..crowd.without_anybody()
@@ -201,3 +226,5 @@ impl Bug {
         }
     }
 }
+
+fn envv(n: &str, d: u64) -> u64 { std::env::var(n).map_or(d, |v| v.parse().unwrap()) }

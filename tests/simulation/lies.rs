@@ -10,7 +10,7 @@ use atdd::register::{Input, Output, StoreToken};
 
 use crate::bug::Bug;
 use crate::usurpers::Adopted;
-use crate::world::{Message, World, rank};
+use crate::world::{Event, Message, World, rank};
 
 /// What the planted bugs of one process have to remember.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Lies {
     pub(crate) unanswered_writes: Vec<usize>,
     /// Stores whose end a register has not been told.
     pub(crate) stores: BTreeSet<(u8, StoreToken)>,
+    /// Requests that wait for their moment, and who sent them.
+    pub(crate) held_back: Vec<(usize, Request)>,
     /// Operations of a fence that is no more.
     pub(crate) adopted: Vec<Adopted>,
 }
@@ -64,7 +66,19 @@ impl World {
                     _ => false,
                 };
                 if passes && request.authority.generation < self.accepted(place) {
+                    let range = extents[0].range;
+                    let before = self.processes[place].disk.load(range, 1, None);
                     self.processes[place].disk.slip_in(extents);
+                    let after = self.processes[place].disk.load(range, 1, None);
+                    if before != after {
+                    self.tally.count("slipped in newer");
+                    let (a, b) = (before.votes.at(0).and_then(|v| v.stamp()), after.votes.at(0).and_then(|v| v.stamp()));
+                    if let (Some(a), Some(b)) = (a, b) && (a.generation, a.timestamp, a.rank) != (b.generation, b.timestamp, b.rank) {
+                    self.tally.count("slipped in another");
+                    self.trace(|_| format!("SLIP at {} {before:?} -> {after:?} {request:?}", rank(place)));
+                    }
+                    }
+                    self.tally.count("slipped in");
                     let (id, answer) = (request.id, Answer::Stored);
                     let message = Message::Reply(Reply { id, answer });
                     self.send(place, coordinator, &message);
@@ -78,6 +92,10 @@ impl World {
 
     /// What a register says in one step.
     pub(crate) fn falsify(&mut self, place: usize, shard: u8, outputs: &mut Vec<Output>) {
+        let votes = |output: &Output| matches!(output, Output::Reply { reply, .. } if matches!(reply.answer, Answer::Held(_)));
+        if self.bug == Some(Bug::WriteBacksNotRefused) && outputs.iter().any(votes) {
+            self.release(place);
+        }
         let skips_others = match self.bug {
             Some(Bug::LeftoversNotSettled) => true,
             Some(Bug::LeftoversSettledByMajorityOnly) => false,
@@ -154,6 +172,40 @@ impl World {
         }
     }
 
+    /// Whether a message is kept until it hurts most: when its receiver has just voted under a newer
+    /// generation. Messages may take as long as they like.
+    pub(crate) fn is_held_back(&self, from: usize, request: &Request) -> bool {
+        self.bug == Some(Bug::WriteBacksNotRefused)
+            && matches!(request.question, Question::Store { .. })
+            && self.is_of_read(from, request.id.operation)
+    }
+
+    /// Keeps a message; if its moment does not come, it arrives all the same.
+    pub(crate) fn hold_back(&mut self, from: usize, to: usize, request: Request) {
+        let held_back = &mut self.processes[to].lies.held_back;
+        held_back.push((from, request.clone()));
+        let event = Event::Deliver {
+            from,
+            to,
+            message: Message::Request(request),
+            connection: None,
+        };
+        self.schedule(LATEST, event);
+    }
+
+    /// A process has voted: what was held back and is older arrives.
+    pub(crate) fn release(&mut self, place: usize) {
+        let accepted = self.accepted(place);
+        let held_back = std::mem::take(&mut self.processes[place].lies.held_back);
+        let is_older = |(_, request): &(usize, Request)| request.authority.generation < accepted;
+        let (older, others) = held_back.into_iter().partition(is_older);
+        self.processes[place].lies.held_back = others;
+        let older: Vec<(usize, Request)> = older;
+        for (from, request) in older {
+            self.hand_request(from, place, request);
+        }
+    }
+
     /// A stamp on its way to a disk.
     pub(crate) fn restamp(&self, extent: &mut Extent) {
         if self.bug == Some(Bug::RankNotCompared) {
@@ -214,6 +266,9 @@ impl World {
         if place == last { last - 1 } else { last }
     }
 }
+
+/// The longest that a message is held back.
+const LATEST: u64 = 300;
 
 fn is_settling(extents: &[Extent]) -> bool {
     let mut contents = extents.iter().map(|extent| &extent.content);

@@ -77,6 +77,11 @@ impl World {
             return;
         }
         match message {
+            Message::Request(request)
+                if connection.is_some() && self.is_held_back(from, &request) =>
+            {
+                self.hold_back(from, to, request);
+            }
             Message::Request(request) => self.hand_request(from, to, request),
             Message::Reply(reply) => {
                 let another = (0..self.processes.len()).find(|&place| place != from && place != to);
