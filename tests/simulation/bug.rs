@@ -107,6 +107,14 @@ impl Bug {
         )
     }
 
+    /// So many seeds find it.
+    pub(crate) fn seeds(self) -> u64 {
+        match self {
+            Self::WriteBacksNotRefused => 20_000,
+            _ => 3_000,
+        }
+    }
+
     /// Tilts the odds so that the circumstances in which the bug shows are not rare.
     pub(crate) fn favour(self, scenario: &mut Scenario, dice: &mut Dice) {
         // Who made which zeroes cannot be told with false stamps about.
@@ -170,22 +178,22 @@ impl Bug {
                 scenario.think_max = 20;
                 scenario.reads = 300;
             }
-            // What an old read has sent before its process crashed must come at the worst moment.
+            // Few have what an old read writes back, and their processes are soon gone.
             Self::WriteBacksNotRefused => {
                 scenario.processes = 3;
                 scenario.sectors = 1;
                 scenario.range_max = 1;
                 scenario.boundary = 0;
-                scenario.crash_every = envv("P_crash_every", 100);
-                scenario.aimed = envv("P_aimed", 50);
-                scenario.down_max = envv("P_down_max", 100);
-                scenario.late = envv("P_late", 900);
-                scenario.delay_max = envv("P_delay_max", 2);
-                scenario.sync_max = envv("P_sync_max", 2);
-                scenario.record_max = envv("P_record_max", 2);
-                scenario.patience_max = envv("P_patience_max", 1);
-                scenario.think_max = envv("P_think_max", 20);
-                scenario.reads = envv("P_reads", 600);
+                scenario.crash_every = 100;
+                scenario.aimed = 50;
+                scenario.down_max = 100;
+                scenario.late = 0;
+                scenario.delay_max = 2;
+                scenario.sync_max = 2;
+                scenario.record_max = 2;
+                scenario.patience_max = 1;
+                scenario.think_max = 1;
+                scenario.reads = 600;
             }
             Self::LeftoversSettledByMajorityOnly | Self::LeftoversNotSettled => {
                 scenario.range_max = 1;
@@ -204,8 +212,7 @@ impl Bug {
             | Self::OnlyQueriesRefused
             | Self::FencedCoordinatorAdopts => {
                 *crowd = Crowd {
-                    hosts: envv("P_hosts", 2) as usize,
-                    readers: envv("P_readers", 0) as usize,
+                    hosts: 2,
                     take_over: 1000,
                     loss_every: 200,
                     ..crowd.without_anybody()
@@ -226,5 +233,3 @@ impl Bug {
         }
     }
 }
-
-fn envv(n: &str, d: u64) -> u64 { std::env::var(n).map_or(d, |v| v.parse().unwrap()) }

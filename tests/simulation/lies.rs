@@ -66,19 +66,7 @@ impl World {
                     _ => false,
                 };
                 if passes && request.authority.generation < self.accepted(place) {
-                    let range = extents[0].range;
-                    let before = self.processes[place].disk.load(range, 1, None);
                     self.processes[place].disk.slip_in(extents);
-                    let after = self.processes[place].disk.load(range, 1, None);
-                    if before != after {
-                    self.tally.count("slipped in newer");
-                    let (a, b) = (before.votes.at(0).and_then(|v| v.stamp()), after.votes.at(0).and_then(|v| v.stamp()));
-                    if let (Some(a), Some(b)) = (a, b) && (a.generation, a.timestamp, a.rank) != (b.generation, b.timestamp, b.rank) {
-                    self.tally.count("slipped in another");
-                    self.trace(|_| format!("SLIP at {} {before:?} -> {after:?} {request:?}", rank(place)));
-                    }
-                    }
-                    self.tally.count("slipped in");
                     let (id, answer) = (request.id, Answer::Stored);
                     let message = Message::Reply(Reply { id, answer });
                     self.send(place, coordinator, &message);

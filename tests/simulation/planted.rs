@@ -3,14 +3,11 @@
 use crate::bug::Bug;
 use crate::runner;
 
-/// So many seeds find any of them.
-const SEEDS: u64 = 3_000;
-
 /// Runs seeds until the checker reports a violation. Nothing else counts, such as an assertion of
 /// the register that fails: it is the history of a sector that must show the bug.
 fn is_found(bug: Bug) {
     let counts = |why: &str| why.starts_with("sector") || why.starts_with("generation");
-    let failure = runner::run_seeds(0..SEEDS, Some(bug), counts);
+    let failure = runner::run_seeds(0..bug.seeds(), Some(bug), counts);
     let failure = failure.unwrap_or_else(|| panic!("no seed shows {bug:?}"));
     println!("{bug:?}: seed {}: {}", failure.seed, failure.why);
 }
