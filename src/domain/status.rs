@@ -82,7 +82,7 @@ pub struct PeerStatus {
 }
 
 /// A rank as a JSON number from 1 to 254.
-mod rank_number {
+pub(super) mod rank_number {
     use super::{Deserialize, Deserializer, Rank, Serialize, Serializer};
     use serde::de::Error;
 
@@ -90,11 +90,16 @@ mod rank_number {
         clippy::trivially_copy_pass_by_ref,
         reason = "serde asks for a reference"
     )]
-    pub(super) fn serialize<S: Serializer>(rank: &Rank, to: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(
+        rank: &Rank,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         rank.number().serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Rank, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Rank, D::Error> {
         Rank::new(u8::deserialize(from)?).ok_or_else(|| D::Error::custom("0 and 255 are no ranks"))
     }
 }
