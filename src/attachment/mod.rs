@@ -6,7 +6,10 @@
 // The keeper's helper completes this: guarantees, what it relies on, invariants, departures.
 
 mod event;
+mod fencing;
+mod holders;
 mod keeper;
+mod opening;
 
 pub use event::{AttachmentId, Input, Output};
 pub use keeper::{AttachmentKeeper, Config};
