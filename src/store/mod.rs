@@ -37,8 +37,8 @@
 //! 8. No lock is held while the medium is asked for anything.
 //!
 //! # Where what is
-//! - Formats: `layout` (the fixed area), `identity`, `root`, `free_map`, `batch`, `page`,
-//!   all checked by `checksum`; `format` makes a new store. Pinned in `golden`.
+//! - Formats: `layout` (the fixed area), `identity` with its `fences`, `root`, `free_map`, `batch`,
+//!   `page`, all checked by `checksum`; `format` makes a new store. Pinned in `golden`.
 //! - In memory: `space` and `block_set` (the allocator), `journal` (where batches go),
 //!   `spans`, `entry`, `index`, `tree` and `cache` (what is known of a sector), `budget`.
 //! - Steps: `plan`, `assembly`, `commit`; `rebuild`, `checkpoint`; `load`; `recovery`;
@@ -66,6 +66,7 @@ mod disk;
 mod engine;
 mod entry;
 mod error;
+mod fences;
 mod file;
 mod format;
 mod free_map;

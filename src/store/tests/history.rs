@@ -7,8 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::medium::{Contents, CrashMedium, Operation};
-use super::model::{Model, extent, range, stamp};
-use crate::domain::{ClusterId, Extent, Held, Rank, Runs, SectorRange, StoreId, Vote};
+use super::model::{Model, extent, fence, range, stamp};
+use crate::domain::{ClusterId, Extent, Held, Rank, Runs, SectorRange, StoreId, Volume, Vote};
 use crate::store::commit::Blocked;
 use crate::store::engine::Engine;
 use crate::store::error::StoreError;
@@ -20,6 +20,9 @@ use crate::store::plan::Pending;
 use crate::store::recovery;
 
 pub(crate) const CACHE_BYTES: usize = 1 << 20;
+
+/// The volume whose fence is recorded.
+const VOLUME: Volume = Volume(0);
 
 /// A store in use, and what it has promised.
 pub(crate) struct History {
@@ -34,6 +37,7 @@ pub(crate) struct Client {
     pub(crate) model: Model,
     pub(crate) queue: VecDeque<Pending>,
     pub(crate) random: ChaCha8Rng,
+    identity: Identity,
     requests: Vec<Vec<Extent>>,
     timestamp: u64,
     pub(crate) shape: Shape,
@@ -70,7 +74,7 @@ impl History {
     /// Recovers the medium and checks that it has what the model says.
     pub(crate) fn begin(
         contents: Contents,
-        model: Model,
+        mut model: Model,
         seed: u64,
         shape: Shape,
     ) -> Result<Self, StoreError> {
@@ -79,11 +83,16 @@ impl History {
         let (identity, first_copy) = Identity::read(&*medium)?;
         // Of every life another thousand, so that no stamp means two things.
         let timestamp = model.highest() + 1000 - model.highest() % 4;
-        let (engine, _) = recovery::start(medium.clone(), &identity, first_copy, CACHE_BYTES)?;
+        let (engine, identity) =
+            recovery::start(medium.clone(), &identity, first_copy, CACHE_BYTES)?;
+        model
+            .check_fence(identity.fences.of(VOLUME))
+            .map_err(StoreError::inconsistent)?;
         let client = Client {
             model,
             queue: VecDeque::new(),
             random: ChaCha8Rng::seed_from_u64(seed),
+            identity,
             requests: Vec::new(),
             timestamp,
             shape,
@@ -107,6 +116,7 @@ impl History {
             0 => self.checkpoint(),
             1 => self.engine.mark_idle().unwrap(),
             2 | 3 => observe(&self.medium, &self.engine, &self.inner),
+            4 => record_fence(&self.medium, &self.inner),
             _ => {
                 self.client().submit();
                 self.commit();
@@ -143,6 +153,14 @@ impl History {
             };
             if busy {
                 commit(&medium, &engine, &inner, 1);
+            } else if inner
+                .lock()
+                .expect("no panic leaves it poisoned")
+                .random
+                .next_u32()
+                .is_multiple_of(16)
+            {
+                record_fence(&medium, &inner);
             }
         })));
         let outcome = self.engine.checkpoint(&moment, &|_| false);
@@ -235,6 +253,22 @@ impl Client {
             self.model.promise(operations, extent.range, extent.stamp);
         }
     }
+}
+
+/// Records the next fence, or another one of the same generation.
+fn record_fence(medium: &CrashMedium, inner: &Mutex<Client>) {
+    let mut client = inner.lock().expect("no panic leaves it poisoned");
+    let generation = client.identity.fences.of(VOLUME).generation.0;
+    let raised = generation == 0 || client.random.next_u32().is_multiple_of(2);
+    let fence = fence(
+        generation + u64::from(raised),
+        client.random.next_u32().to_be_bytes()[0],
+    );
+    let next = client.identity.with_fence(VOLUME, fence).unwrap();
+    let from = medium.operations();
+    next.write(medium, 0).unwrap();
+    client.identity = next;
+    client.model.record(from, medium.operations(), fence);
 }
 
 /// Loads something: what was seen once must not be gone after a crash.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::domain::{Content, Extent, Rank, SECTOR_SIZE, SectorAddress, SectorRange, Stamp, Vote};
-use crate::domain::{Held, Volume};
+use crate::domain::{Fence, Generation, Held, Incarnation, Mode, OwnerId, Tag, Volume};
 
 /// Everything that was asked of the store and everything that it said, by when it said it.
 #[derive(Clone, Default)]
@@ -16,6 +16,10 @@ pub(crate) struct Model {
     promised: Vec<(usize, u64, Stamp)>,
     /// The same of earlier lives of the medium.
     kept: BTreeMap<u64, Stamp>,
+    /// Fences, and between which operations of the medium they were recorded.
+    recorded: Vec<(usize, usize, Fence)>,
+    /// The fences that there may be, of earlier lives; none is the initial one.
+    fences: Vec<Fence>,
 }
 
 pub(crate) fn at(index: u64) -> SectorAddress {
@@ -41,6 +45,21 @@ pub(crate) fn bytes(address: u64, stamp: Stamp) -> Vec<u8> {
     (0..SECTOR_SIZE / 8)
         .flat_map(|place| (word ^ ((place as u64) << 48)).to_le_bytes())
         .collect()
+}
+
+/// A fence of this generation, one of 256.
+pub(crate) fn fence(generation: u64, owner: u8) -> Fence {
+    Fence {
+        generation: Generation(generation),
+        mode: Mode::Exclusive {
+            owner: OwnerId([owner; 16]),
+            tag: Tag {
+                coordinator: Rank::new(1).unwrap(),
+                incarnation: Incarnation(1),
+                sequence: generation,
+            },
+        },
+    }
 }
 
 pub(crate) fn extent(range: SectorRange, stamp: Stamp, is_data: bool) -> Extent {
@@ -72,6 +91,24 @@ impl Model {
         }
     }
 
+    /// The fence was recorded between these operations.
+    pub(crate) fn record(&mut self, from: usize, to: usize, fence: Fence) {
+        self.recorded.push((from, to, fence));
+    }
+
+    /// Checks the fence that a recovery found, and takes it as what is there from now on.
+    pub(crate) fn check_fence(&mut self, found: Fence) -> Result<(), String> {
+        let initial = self.fences.is_empty() && found == Fence::INITIAL;
+        if !initial && !self.fences.contains(&found) {
+            return Err(format!(
+                "the fence is {found:?} and not of {:?}",
+                self.fences
+            ));
+        }
+        self.fences = vec![found];
+        Ok(())
+    }
+
     /// The model of a medium that was cut behind so many operations.
     pub(crate) fn cut(&self, operations: usize) -> Self {
         let mut kept = self.kept.clone();
@@ -81,10 +118,21 @@ impl Model {
                 *known = (*known).max(*stamp);
             }
         }
+        let done = self.recorded.iter().rfind(|(_, to, _)| *to <= operations);
+        let mut fences = done.map_or_else(|| self.fences.clone(), |(.., fence)| vec![*fence]);
+        let under_way = |(from, to, _): &&_| *from < operations && operations < *to;
+        if let Some((.., fence)) = self.recorded.iter().find(under_way) {
+            if fences.is_empty() {
+                fences.push(Fence::INITIAL);
+            }
+            fences.push(*fence);
+        }
         Self {
             submitted: self.submitted.clone(),
             promised: Vec::new(),
             kept,
+            recorded: Vec::new(),
+            fences,
         }
     }
 
