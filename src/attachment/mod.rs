@@ -11,5 +11,8 @@ mod holders;
 mod keeper;
 mod opening;
 
+#[cfg(test)]
+mod tests;
+
 pub use event::{AttachmentId, Input, Output};
 pub use keeper::{AttachmentKeeper, Config};

@@ -1,0 +1,4 @@
+//! Several keepers among one another.
+
+mod cluster;
+mod random;

@@ -1,0 +1,180 @@
+//! Random histories: clients that attach, fail over and leave, among crashes, lost and repeated
+//! messages and connections that break.
+
+use super::cluster::{Cluster, State};
+use crate::attachment::AttachmentId;
+use crate::domain::{Attach, AttachKind, AttachRefusal, Generation, JoinKey, OwnerId};
+
+/// A client over all of its sessions.
+struct Person {
+    owner: OwnerId,
+    kind: AttachKind,
+    /// The generation that it was told.
+    known: Option<Generation>,
+    last: Option<AttachmentId>,
+}
+
+const KINDS: [AttachKind; 5] = [
+    AttachKind::Exclusive { join: None },
+    AttachKind::Exclusive { join: None },
+    AttachKind::Exclusive {
+        join: Some(JoinKey([7; 32])),
+    },
+    AttachKind::Shared,
+    AttachKind::ReadOnly,
+];
+
+struct Run {
+    cluster: Cluster,
+    people: Vec<Person>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let processes = [3, 3, 5, 1][usize::try_from(seed % 4).unwrap()];
+        Self {
+            cluster: Cluster::new(seed, processes),
+            people: Vec::new(),
+        }
+    }
+
+    fn person(&mut self, kind: AttachKind) -> usize {
+        let mut owner = [0; 16];
+        owner[0] = u8::try_from(self.people.len()).unwrap();
+        self.people.push(Person {
+            owner: OwnerId(owner),
+            kind,
+            known: None,
+            last: None,
+        });
+        self.people.len() - 1
+    }
+
+    fn attach(&mut self, person: usize, place: usize, take_over: bool) -> AttachmentId {
+        let person = &mut self.people[person];
+        let attach = Attach {
+            owner: person.owner,
+            kind: person.kind,
+            take_over,
+            continues: person.known,
+        };
+        let id = self.cluster.attach(place, attach);
+        person.last = Some(id);
+        id
+    }
+
+    /// A client does something.
+    fn act(&mut self) {
+        let size = self.cluster.size();
+        let place = self.cluster.dice.below(size);
+        let count = self.people.len();
+        if count == 0 || (count < 12 && self.cluster.dice.chance(15)) {
+            let kind = KINDS[self.cluster.dice.below(KINDS.len())];
+            self.person(kind);
+        }
+        let person = self.cluster.dice.below(self.people.len());
+        match self.people[person].last {
+            Some(id) if self.cluster.dice.chance(60) => match self.cluster.state(id).clone() {
+                State::Waiting if self.cluster.dice.chance(10) => self.cluster.stop_waiting(id),
+                State::Waiting if self.cluster.dice.chance(5) => self.cluster.detach(id),
+                State::Granted(fence) if self.cluster.dice.chance(70) => {
+                    self.people[person].known = Some(fence.generation);
+                    self.cluster.operate(id);
+                }
+                State::Granted(_) if self.cluster.dice.chance(20) => self.cluster.detach(id),
+                State::Granted(_) if self.cluster.dice.chance(5) => {
+                    let owner = self.people[person].owner;
+                    self.cluster.release(place, owner);
+                }
+                State::Refused(AttachRefusal::Fenced { .. }) => self.people[person].known = None,
+                _ => {}
+            },
+            _ if self.cluster.is_up(place) => {
+                let take_over = self.cluster.dice.chance(40);
+                self.attach(person, place, take_over);
+            }
+            _ => {}
+        }
+    }
+
+    fn fault(&mut self) {
+        let size = self.cluster.size();
+        let (one, other) = (self.cluster.dice.below(size), self.cluster.dice.below(size));
+        match self.cluster.dice.below(12) {
+            0 => self.cluster.crash(one),
+            1..3 => self.cluster.start(one),
+            3 => self.cluster.disconnect(one, other),
+            4..8 => self.cluster.connect(one, other),
+            _ => self.cluster.disturb(),
+        }
+    }
+
+    /// Once everything is up and connected, every attach comes to its end, and the next ones get
+    /// what they want.
+    fn settle(&mut self) {
+        self.cluster.heal();
+        self.cluster.run_dry();
+        let waiting = |run: &Self| {
+            let clients = run.cluster.clients.iter();
+            let waiting = clients.filter(|(_, client)| client.state == State::Waiting);
+            waiting.map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        assert_eq!(waiting(self), [], "an attach hangs");
+        for (place, kind) in [
+            (0, KINDS[0]),
+            (self.cluster.size() - 1, AttachKind::Shared),
+            (self.cluster.size() - 1, KINDS[2]),
+        ] {
+            let person = self.person(kind);
+            let mut attempts = 0..6;
+            let fence = loop {
+                assert!(
+                    attempts.next().is_some(),
+                    "nobody contends, but none is granted"
+                );
+                let id = self.attach(person, place, true);
+                self.cluster.run_dry();
+                if let State::Granted(fence) = self.cluster.state(id) {
+                    let fence = *fence;
+                    self.cluster.operate(id);
+                    self.cluster.operate(id);
+                    break fence;
+                }
+            };
+            self.cluster.run_dry();
+            for place in 0..self.cluster.size() {
+                assert_eq!(self.cluster.fence(place), fence, "it is everybody's");
+            }
+        }
+        let place = self.cluster.size() - 1;
+        for attachment in self.cluster.attachments(place) {
+            assert_eq!(attachment.kind, KINDS[2], "only the last is left");
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let mut run = Run::new(seed);
+    let steps = 400 + 4 * run.cluster.dice.below(200);
+    let faults = run.cluster.dice.below(12);
+    let actions = 2 + run.cluster.dice.below(12);
+    for _ in 0..steps {
+        if run.cluster.dice.chance(faults) {
+            run.fault();
+        }
+        if run.cluster.dice.chance(actions) {
+            run.act();
+        }
+        run.cluster.advance();
+    }
+    run.settle();
+}
+
+#[test]
+fn random_histories_keep_the_rules() {
+    let seeds = std::env::var("ATTACHMENT_SEEDS").map_or(2_000, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        assert!(outcome.is_ok(), "seed {seed}");
+    }
+}
