@@ -100,15 +100,19 @@
 //! phase of `read`.
 
 mod atomic_register;
+mod ballot;
 mod coordinator;
 mod event;
 mod extents;
 mod fault;
+mod gate;
 mod operation;
 mod quorum;
 mod range_locks;
 mod read;
 mod replica;
+mod settle;
+mod store_round;
 mod token;
 mod write;
 

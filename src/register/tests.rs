@@ -1,7 +1,9 @@
 //! The register step by step: what it asks for after each input.
 
+mod fences;
 mod peers;
 mod reads;
+mod settling;
 mod writes;
 
 use bytes::Bytes;
@@ -20,15 +22,22 @@ struct Bench {
     register: AtomicRegister,
     out: Vec<Output>,
     tickets: u64,
+    /// The authority of its commands, which all of its requests must have.
+    fence: Fence,
 }
 
 impl Bench {
     fn new(processes: u8) -> Self {
+        Self::under(Fence::INITIAL, processes)
+    }
+
+    /// One whose process has this fence on record.
+    fn under(fence: Fence, processes: u8) -> Self {
         let config = Config {
             own: rank(OWN),
             processes,
             incarnation: INCARNATION,
-            fence: Fence::INITIAL,
+            fence,
             shard: 5,
             queue_max: 2,
         };
@@ -36,6 +45,7 @@ impl Bench {
             register: AtomicRegister::new(config),
             out: Vec::new(),
             tickets: 0,
+            fence,
         }
     }
 
@@ -47,7 +57,7 @@ impl Bench {
     fn command(&mut self, command: Command) {
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        let authority = Fence::INITIAL;
+        let authority = self.fence;
         self.step(Input::Command {
             ticket,
             authority,
@@ -107,7 +117,7 @@ impl Bench {
             let Output::Request { to, request } = output else {
                 return true;
             };
-            assert_eq!(request.authority, Fence::INITIAL);
+            assert_eq!(request.authority, self.fence);
             requests.push((to.number(), request.id, request.question.clone()));
             false
         });

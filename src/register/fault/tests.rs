@@ -43,7 +43,7 @@ fn values_are_exactly_those_that_are_newer() {
             votes: votes.clone(),
             values: values.to_vec(),
         };
-        check_held(asked, Some(&newer_than), &held).is_ok()
+        check_held(asked, Generation(0), Some(&newer_than), &held).is_ok()
     };
     assert!(check(&[value(10, 3, 7)]));
     assert!(check(&[value(10, 1, 7), value(11, 2, 7)]), "in two parts");
@@ -67,21 +67,33 @@ fn votes_are_for_what_was_asked() {
         values: Vec::new(),
     };
     let mismatch = |votes| Err(PeerFault::VotesMismatch { sectors: 4, votes });
-    assert_eq!(check_held(range(0, 4), None, &held(0)), mismatch(0));
-    assert_eq!(check_held(range(0, 4), None, &held(1)), Ok(()));
-    assert_eq!(check_held(range(0, 4), None, &held(4)), Ok(()));
-    assert_eq!(check_held(range(0, 4), None, &held(5)), mismatch(5));
+    assert_eq!(
+        check_held(range(0, 4), Generation(0), None, &held(0)),
+        mismatch(0)
+    );
+    assert_eq!(
+        check_held(range(0, 4), Generation(0), None, &held(1)),
+        Ok(())
+    );
+    assert_eq!(
+        check_held(range(0, 4), Generation(0), None, &held(4)),
+        Ok(())
+    );
+    assert_eq!(
+        check_held(range(0, 4), Generation(0), None, &held(5)),
+        mismatch(5)
+    );
     let unasked = Held {
         votes: Runs::uniform(4, vote(7)),
         values: vec![value(0, 4, 7)],
     };
-    let result = check_held(range(0, 4), None, &unasked);
+    let result = check_held(range(0, 4), Generation(0), None, &unasked);
     assert_eq!(result, Err(PeerFault::ValuesMismatch));
 }
 
 #[test]
 fn a_store_is_ordered_stamped_and_within_one_volume() {
-    let check = |extents| check_question(&Question::Store { extents });
+    let check = |extents| check_question(&Question::Store { extents }, Generation(0));
     assert_eq!(check(vec![value(0, 2, 1), value(2, 1, 2)]), Ok(()));
     let malformed = Err(PeerFault::MalformedStore);
     assert_eq!(check(Vec::new()), malformed);
@@ -110,17 +122,15 @@ fn a_store_is_ordered_stamped_and_within_one_volume() {
 #[test]
 fn questions_are_bounded() {
     let stamps = |count| {
-        check_question(&Question::Stamps {
-            range: range(0, count),
-        })
+        let range = range(0, count);
+        check_question(&Question::Stamps { range }, Generation(0))
     };
     assert_eq!(stamps(DISCARD_SECTORS_MAX), Ok(()));
     assert!(stamps(DISCARD_SECTORS_MAX + 1).is_err());
     let values = |count, votes| {
-        check_question(&Question::Values {
-            range: range(0, count),
-            held: Runs::uniform(votes, Vote::ZERO),
-        })
+        let range = range(0, count);
+        let held = Runs::uniform(votes, Vote::ZERO);
+        check_question(&Question::Values { range, held }, Generation(0))
     };
     assert_eq!(values(OPERATION_SECTORS_MAX, OPERATION_SECTORS_MAX), Ok(()));
     assert!(values(OPERATION_SECTORS_MAX + 1, OPERATION_SECTORS_MAX + 1).is_err());
