@@ -8,11 +8,16 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::attachment::{AttachmentId, AttachmentKeeper, Config, Input, Output};
 use crate::domain::{
-    Attach, AttachKind, AttachRefusal, Fence, Generation, Holder, Incarnation, OwnerId, Rank,
-    Reply, Request,
+    Attach, AttachKind, AttachRefusal, Fence, Generation, Holder, Incarnation, JoinKey, OwnerId,
+    Rank, Reply, Request,
 };
 
 const SHARDS: u8 = 2;
+
+/// How the gateways of the one device of the histories attach.
+pub(super) const KEYED: AttachKind = AttachKind::Exclusive {
+    join: Some(JoinKey([7; 32])),
+};
 
 /// Everything that is random, from one seed.
 pub(super) struct Dice(ChaCha8Rng);
@@ -62,9 +67,12 @@ impl Shard {
         }
     }
 
+    /// Older generations are refused from now on; as they were before if the number is the same.
     fn accept(&mut self, fence: Fence) {
+        if fence.generation > self.accepted.generation {
+            self.draining = Some(fence.generation);
+        }
         self.accepted = fence;
-        self.draining = Some(fence.generation);
     }
 
     /// A peer's word for a newer fence.
@@ -148,6 +156,8 @@ struct Process {
 pub(super) struct Cluster {
     pub(super) dice: Dice,
     pub(super) clients: BTreeMap<AttachmentId, Client>,
+    /// How often what the rules are about has happened.
+    pub(super) tally: BTreeMap<&'static str, u64>,
     processes: Vec<Process>,
     network: Vec<Envelope>,
     /// Pairs that are connected, the lower place first.
@@ -173,6 +183,7 @@ impl Cluster {
         let mut cluster = Self {
             dice: Dice::new(seed),
             clients: BTreeMap::new(),
+            tally: BTreeMap::new(),
             processes: (0..processes).map(|_| process()).collect(),
             network: Vec::new(),
             links: BTreeSet::new(),
@@ -523,6 +534,18 @@ impl Cluster {
     fn end(&mut self, id: AttachmentId, state: State) {
         let client = self.clients.get_mut(&id).unwrap();
         let before = std::mem::replace(&mut client.state, state);
+        let what = match &client.state {
+            State::Refused(AttachRefusal::Held(_)) => "held",
+            State::Refused(AttachRefusal::Elsewhere { .. }) => "elsewhere",
+            State::Refused(AttachRefusal::Contended) => "contended",
+            State::Refused(AttachRefusal::Fenced { .. }) => "came between",
+            State::Fenced(by) if matches!(before, State::Granted(fence) if fence == *by) => {
+                "released"
+            }
+            State::Fenced(_) => "fenced",
+            _ => "",
+        };
+        *self.tally.entry(what).or_default() += 1;
         match client.state {
             State::Fenced(_) => assert!(matches!(before, State::Granted(_)), "{before:?}"),
             _ => assert_eq!(before, State::Waiting),
@@ -549,9 +572,14 @@ impl Cluster {
             self.is_open(name(fence)),
             "{fence:?} is granted, but not open"
         );
+        *self.tally.entry("granted").or_default() += 1;
+        if self.granted.contains_key(&fence.generation) && attach.kind == KEYED {
+            *self.tally.entry("joined").or_default() += 1;
+        }
         let other = *self.granted.entry(fence.generation).or_insert(fence);
         assert_eq!(other, fence, "one number is granted twice");
         if let (AttachKind::Exclusive { .. }, Some(since)) = (attach.kind, attach.continues) {
+            *self.tally.entry("continued").or_default() += 1;
             self.continued.push((since, fence.generation, attach.owner));
             self.check_continued();
         }

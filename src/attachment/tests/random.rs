@@ -1,9 +1,11 @@
 //! Random histories: clients that attach, fail over and leave, among crashes, lost and repeated
 //! messages and connections that break.
 
-use super::cluster::{Cluster, State};
+use std::collections::BTreeMap;
+
+use super::cluster::{Cluster, KEYED, State};
 use crate::attachment::AttachmentId;
-use crate::domain::{Attach, AttachKind, AttachRefusal, Generation, JoinKey, OwnerId};
+use crate::domain::{Attach, AttachKind, AttachRefusal, Generation, OwnerId};
 
 /// A client over all of its sessions.
 struct Person {
@@ -17,9 +19,7 @@ struct Person {
 const KINDS: [AttachKind; 5] = [
     AttachKind::Exclusive { join: None },
     AttachKind::Exclusive { join: None },
-    AttachKind::Exclusive {
-        join: Some(JoinKey([7; 32])),
-    },
+    KEYED,
     AttachKind::Shared,
     AttachKind::ReadOnly,
 ];
@@ -27,14 +27,20 @@ const KINDS: [AttachKind; 5] = [
 struct Run {
     cluster: Cluster,
     people: Vec<Person>,
+    people_max: usize,
+    /// Of a hundred attaches.
+    take_overs: usize,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
         let processes = [3, 3, 5, 1][usize::try_from(seed % 4).unwrap()];
+        let mut cluster = Cluster::new(seed, processes);
         Self {
-            cluster: Cluster::new(seed, processes),
             people: Vec::new(),
+            people_max: 1 + cluster.dice.below(6),
+            take_overs: cluster.dice.below(60),
+            cluster,
         }
     }
 
@@ -68,7 +74,7 @@ impl Run {
         let size = self.cluster.size();
         let place = self.cluster.dice.below(size);
         let count = self.people.len();
-        if count == 0 || (count < 12 && self.cluster.dice.chance(15)) {
+        if count == 0 || (count < self.people_max && self.cluster.dice.chance(20)) {
             let kind = KINDS[self.cluster.dice.below(KINDS.len())];
             self.person(kind);
         }
@@ -90,7 +96,7 @@ impl Run {
                 _ => {}
             },
             _ if self.cluster.is_up(place) => {
-                let take_over = self.cluster.dice.chance(40);
+                let take_over = self.cluster.dice.chance(self.take_overs);
                 self.attach(person, place, take_over);
             }
             _ => {}
@@ -153,28 +159,48 @@ impl Run {
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64) -> BTreeMap<&'static str, u64> {
     let mut run = Run::new(seed);
-    let steps = 400 + 4 * run.cluster.dice.below(200);
-    let faults = run.cluster.dice.below(12);
-    let actions = 2 + run.cluster.dice.below(12);
+    let steps = 500 + 10 * run.cluster.dice.below(200);
+    let faults = run.cluster.dice.below(60);
+    let actions = 10 + run.cluster.dice.below(90);
     for _ in 0..steps {
-        if run.cluster.dice.chance(faults) {
+        if run.cluster.dice.below(1000) < faults {
             run.fault();
         }
-        if run.cluster.dice.chance(actions) {
+        if run.cluster.dice.below(1000) < actions {
             run.act();
         }
         run.cluster.advance();
     }
     run.settle();
+    run.cluster.tally
 }
 
 #[test]
 fn random_histories_keep_the_rules() {
     let seeds = std::env::var("ATTACHMENT_SEEDS").map_or(2_000, |seeds| seeds.parse().unwrap());
+    let mut tally: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in 0..seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
-        assert!(outcome.is_ok(), "seed {seed}");
+        let Ok(counts) = outcome else {
+            panic!("seed {seed}");
+        };
+        for (what, count) in counts {
+            *tally.entry(what).or_insert(0) += count;
+        }
+    }
+    for what in [
+        "granted",
+        "continued",
+        "joined",
+        "fenced",
+        "held",
+        "elsewhere",
+        "contended",
+        "came between",
+    ] {
+        let count = tally.get(what).copied().unwrap_or(0);
+        eprintln!("{what} {count}"); assert!(count >= seeds / 20, "too little happens: {tally:?}");
     }
 }
