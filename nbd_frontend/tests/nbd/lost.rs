@@ -80,16 +80,22 @@ fn requests_under_way_end_as_the_device_ends_them() {
 fn requests_that_do_not_end_are_dropped_after_a_second() {
     let server = serve();
     let desk = &server.device;
-    let mut client = Client::simple(&server);
+    let mut simple = Client::simple(&server);
+    let mut structured = Client::structured(&server);
     desk.memory.hold();
-    hold_requests(&mut client, 2);
+    hold_requests(&mut simple, 2);
+    hold_requests(&mut structured, 1);
     let begin = Instant::now();
     desk.lose_devices();
     let expected = [(ESHUTDOWN, 0), (ESHUTDOWN, 1)];
-    assert_eq!(replies(&mut client, 2), expected);
-    client.expect_closed();
+    assert_eq!(replies(&mut simple, 2), expected);
+    let (error, text) = structured.error_chunk();
+    assert_eq!(error, ESHUTDOWN);
+    assert_eq!(text, "the device is lost to this client");
+    simple.expect_closed();
+    structured.expect_closed();
     assert!(begin.elapsed() >= GRACE, "{:?}", begin.elapsed());
-    drop(client);
+    drop((simple, structured));
     eventually("its end", || desk.in_use() == 0);
 }
 
@@ -99,16 +105,21 @@ fn the_requests_of_a_client_that_has_gone_do_not_keep_a_lost_device() {
         connections_max: 1,
         ..options()
     };
-    let server = serve_export(Desk::new(Answer::Open), one_seat);
-    let desk = &server.device;
-    let mut client = Client::simple(&server);
-    desk.memory.hold();
-    hold_requests(&mut client, 2);
-    drop(client);
-    eventually("a free seat", || server.has_a_free_seat());
-    assert_eq!(desk.in_use(), 1);
-    desk.lose_devices();
-    eventually("its end", || desk.in_use() == 0);
+    for last_words in [&b""[..], b"and half a request"] {
+        let server = serve_export(Desk::new(Answer::Open), one_seat.clone());
+        let desk = &server.device;
+        let mut client = Client::simple(&server);
+        desk.memory.hold();
+        hold_requests(&mut client, 2);
+        client.send(last_words);
+        drop(client);
+        eventually("a free seat", || server.has_a_free_seat());
+        assert_eq!(desk.in_use(), 1);
+        desk.lose_devices();
+        eventually("its end", || desk.in_use() == 0);
+        // Lets the server end where it does not end by itself.
+        desk.memory.release();
+    }
 }
 
 #[test]
