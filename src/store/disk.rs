@@ -324,11 +324,8 @@ impl SectorsManager for DiskSectors {
         newer_than: Option<Runs<Vote>>,
         completions: &Arc<dyn Completions>,
     ) -> Option<Held> {
-        let at_once = self
-            .shared
-            .engine
-            .load(range, newer_than.as_ref(), Patience::AtOnce);
-        match at_once {
+        let engine = &self.shared.engine;
+        match engine.load(range, newer_than.as_ref(), Patience::AtOnce) {
             Ok(Some(held)) => Some(held),
             Err(error) => Some(no_votes(range, &error)),
             Ok(None) => {
@@ -343,7 +340,12 @@ impl SectorsManager for DiskSectors {
         }
     }
 
-    fn store(&self, requests: Vec<StoreRequest>, completions: &Arc<dyn Completions>) {
+    fn store(&self, mut requests: Vec<StoreRequest>, completions: &Arc<dyn Completions>) {
+        if requests.iter().any(StoreRequest::beyond_volumes) {
+            let refused = requests.extract_if(.., |request| request.beyond_volumes());
+            let refused = refused.map(|StoreRequest { token, .. }| Completion::Refused { token });
+            completions.complete(refused.collect());
+        }
         let pending = requests.into_iter().map(|request| Pending {
             request,
             completions: Arc::clone(completions),

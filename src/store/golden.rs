@@ -167,6 +167,7 @@ fn the_root_is_as_documented() {
         map_size: MapSize {
             leaves: 0x35,
             inner: 0x36,
+            floors: 0,
         },
         map: Some(PageRef {
             block: 0x37,
@@ -186,6 +187,27 @@ fn the_root_is_as_documented() {
     let block = Block(bytes.try_into().unwrap());
     assert_eq!(Root::decode(checksums(), 3, &block), Some(root));
     assert_eq!(Root::decode(checksums(), 7, &block), None);
+}
+
+#[test]
+fn a_root_counts_floors_behind_all_else() {
+    let none = ChunkRef::decode(&mut &[0; 20][..]);
+    let root = Root {
+        sequence: 0,
+        covered: 0,
+        totals: Totals::default(),
+        map_size: MapSize {
+            floors: 0x3b,
+            ..MapSize::default()
+        },
+        map: None,
+        space: [none, none],
+    };
+    let bytes = root.encode(checksums(), 2);
+    assert_eq!(bytes[150..158], [0, 0, 0, 0, 0, 0, 0, 0x3b]);
+    assert!(bytes[158..].iter().all(|byte| *byte == 0));
+    let block = Block(bytes.try_into().unwrap());
+    assert_eq!(Root::decode(checksums(), 2, &block), Some(root));
 }
 
 #[test]

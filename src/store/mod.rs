@@ -40,8 +40,8 @@
 //! - Formats: `layout` (the fixed area), `identity` with its `fences`, `root`, `free_map`, `batch`,
 //!   `page`, all checked by `checksum`; `format` makes a new store. Pinned in `golden`.
 //! - In memory: `space` and `block_set` (the allocator), `journal` (where batches go),
-//!   `spans`, `entry`, `index`, `tree` and `cache` (what is known of a sector), `budget`.
-//! - Steps: `plan`, `assembly`, `commit`; `rebuild`, `checkpoint`; `load`; `recovery`;
+//!   `spans`, `entry`, `floor`, `index`, `tree` and `cache` (what is known of a sector), `budget`.
+//! - Steps: `plan` and `raise`, `assembly`, `commit`; `rebuild`, `checkpoint`; `load`; `recovery`;
 //!   `audit`. They run on an `engine` over a `medium` without threads or a clock, and the crash
 //!   tests drive them so (`crash`).
 //! - Around them: `file`, `directory`, `disk` with the threads `committer`,
@@ -81,6 +81,7 @@ mod medium;
 mod memory;
 mod page;
 mod plan;
+mod raise;
 mod readers;
 mod rebuild;
 mod recovery;

@@ -7,8 +7,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::medium::{Contents, CrashMedium, Operation};
-use super::model::{Model, extent, fence, range, stamp};
-use crate::domain::{ClusterId, Extent, Held, Rank, Runs, SectorRange, StoreId, Volume, Vote};
+use super::model::{Model, extent, fence, generation_of, generation_stamp, range, settling};
+use crate::domain::{
+    ClusterId, Extent, Generation, Held, Rank, Runs, SectorRange, Stamp, StoreId, Volume, Vote,
+};
 use crate::store::commit::Blocked;
 use crate::store::engine::Engine;
 use crate::store::error::StoreError;
@@ -38,7 +40,8 @@ pub(crate) struct Client {
     pub(crate) queue: VecDeque<Pending>,
     pub(crate) random: ChaCha8Rng,
     identity: Identity,
-    requests: Vec<Vec<Extent>>,
+    /// By token: what is promised when it is acknowledged.
+    requests: Vec<Vec<(SectorRange, Stamp)>>,
     timestamp: u64,
     pub(crate) shape: Shape,
 }
@@ -214,12 +217,16 @@ impl Client {
 
     fn any_extent(&mut self) -> Extent {
         let choice = self.random.next_u32() % 8;
-        if choice == 0 {
+        if choice <= 1 {
             let first = self.random.next_u64() % self.shape.trimmed;
             let most = self.shape.trimmed - first;
             let length = 1 + (self.random.next_u64() % most).min(self.random.next_u64() % 64);
+            let range = range(first, u32::try_from(length).unwrap());
+            if choice == 1 {
+                return settling(range, self.any_generation());
+            }
             let stamp = self.next_stamp();
-            return extent(range(first, u32::try_from(length).unwrap()), stamp, false);
+            return extent(range, stamp, false);
         }
         let first = self.random.next_u64() % self.shape.sectors;
         let most = (self.shape.sectors - first).min(u64::from(self.shape.write));
@@ -228,17 +235,24 @@ impl Client {
         extent(range(first, u32::try_from(length).unwrap()), stamp, true)
     }
 
+    /// Around that of the stamps.
+    fn any_generation(&mut self) -> Generation {
+        let around = generation_of(self.timestamp).0 + self.random.next_u64() % 4;
+        Generation(around.saturating_sub(1))
+    }
+
     /// Mostly a new stamp, sometimes an older one that was never used.
-    fn next_stamp(&mut self) -> crate::domain::Stamp {
+    fn next_stamp(&mut self) -> Stamp {
         self.timestamp += 4;
         let back = u64::from(self.random.next_u32().is_multiple_of(8));
-        stamp(self.timestamp - back * 42)
+        generation_stamp(self.timestamp - back * 42)
     }
 
     pub(crate) fn push(&mut self, extents: Vec<Extent>) {
-        extents.iter().for_each(|extent| self.model.submit(extent));
+        let promises = extents.iter().flat_map(|extent| self.model.submit(extent));
+        let promises = promises.collect();
         let token = self.requests.len() as u64;
-        self.requests.push(extents.clone());
+        self.requests.push(promises);
         self.queue.push_back(Pending {
             request: StoreRequest { token, extents },
             completions: Arc::new(Nobody),
@@ -248,9 +262,9 @@ impl Client {
     }
 
     fn acknowledge(&mut self, operations: usize, token: u64) {
-        let extents = self.requests[usize::try_from(token).unwrap()].clone();
-        for extent in extents {
-            self.model.promise(operations, extent.range, extent.stamp);
+        let promises = std::mem::take(&mut self.requests[usize::try_from(token).unwrap()]);
+        for (range, stamp) in promises {
+            self.model.promise(operations, range, stamp);
         }
     }
 }
