@@ -152,7 +152,7 @@ impl Holders {
     }
 
     /// Whether somebody who holds the volume under this generation refuses the attach.
-    pub(super) fn bars(
+    pub(super) fn bar(
         &self,
         attach: &Attach,
         generation: Generation,

@@ -1,12 +1,11 @@
 //! The keeper itself: takes each input to whom it concerns.
 
-use std::collections::BTreeMap;
-
 use crate::domain::{
-    ATTACH_SHARD, Answer, Attach, AttachRefusal, Fence, Holder, Incarnation, OperationId, OwnerId,
-    Question, Rank, Reply, Request, RequestId, Tag,
+    Answer, Attach, AttachRefusal, Fence, Holder, Incarnation, OwnerId, Question, Rank, Reply,
+    Request,
 };
 
+use super::attaches::Attaches;
 use super::fencing::{Fencing, Response, Verdict};
 use super::holders::Holders;
 use super::opening::{ASKING, Decision, OPENING, Opening, Surroundings};
@@ -33,10 +32,7 @@ pub struct AttachmentKeeper {
     config: Config,
     fencing: Fencing,
     holders: Holders,
-    /// The attaches under way; as many as there are clients that wait for theirs.
-    openings: BTreeMap<AttachmentId, Opening>,
-    /// Names the next attach in its requests and in the tag of what it opens.
-    next_sequence: u64,
+    attaches: Attaches,
 }
 
 impl AttachmentKeeper {
@@ -53,8 +49,7 @@ impl AttachmentKeeper {
             config,
             fencing: Fencing::new(config.fence, config.shards),
             holders: Holders::new(config.own, config.processes),
-            openings: BTreeMap::new(),
-            next_sequence: 0,
+            attaches: Attaches::new(config),
         }
     }
 
@@ -67,10 +62,13 @@ impl AttachmentKeeper {
                 client,
                 now,
             } => self.attach(id, attach, client, now, out),
-            Input::Detach { id } => self.detach(id),
+            Input::Detach { id } => {
+                self.end(id);
+                self.holders.end(id);
+            }
             Input::Release { owner } => self.release(owner, out),
             Input::StopWaiting { id } => {
-                if let Some(opening) = self.openings.get_mut(&id) {
+                if let Some(opening) = self.attaches.get_mut(id) {
                     opening.stop_waiting();
                 }
             }
@@ -82,7 +80,7 @@ impl AttachmentKeeper {
             }
             Input::PeerConnected { rank } => {
                 self.holders.connected(rank);
-                self.resend(rank, out);
+                self.attaches.resend(rank, out);
             }
             Input::PeerDisconnected { rank } => self.holders.disconnected(rank),
             Input::PeerHolders { rank, holders } => self.holders.told(rank, holders),
@@ -116,24 +114,13 @@ impl AttachmentKeeper {
         now: u64,
         out: &mut Vec<Output>,
     ) {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        let opening = Opening::new(sequence, attach, client, now);
+        let opening = self.attaches.create(attach, client, now);
         if let Some(fence) = self.holders.joined(&attach) {
             self.grant(id, opening, fence, out);
             return;
         }
-        let before = self.openings.insert(id, opening);
-        assert!(before.is_none(), "an attachment's name is used once");
-        self.broadcast(id, out);
-        let own = self.config.own;
-        self.fencing.ask(own, self.request_id(sequence, ASKING));
-    }
-
-    /// An attach whose client has gone opens nothing (rule 4).
-    fn detach(&mut self, id: AttachmentId) {
-        self.remove(id);
-        self.holders.end(id);
+        let request = self.attaches.ask(id, opening, out);
+        self.fencing.ask(self.config.own, request);
     }
 
     fn release(&mut self, owner: OwnerId, out: &mut Vec<Output>) {
@@ -156,25 +143,18 @@ impl AttachmentKeeper {
         }
     }
 
-    /// Counts an answer, of a peer or of this process, to what an attach asks in its present round.
+    /// Counts an answer, of a peer or of this process, to what an attach asks in its present round;
+    /// every other one is late, repeated, or another incarnation's.
     fn reply(&mut self, from: Rank, reply: Reply, out: &mut Vec<Output>) {
-        let RequestId { operation, round } = reply.id;
-        if operation != self.operation_id(operation.sequence) {
-            return;
-        }
-        let asking = |(_, opening): &(&AttachmentId, &mut Opening)| {
-            opening.sequence == operation.sequence && opening.round() == round
-        };
-        let Some((&id, opening)) = self.openings.iter_mut().find(asking) else {
+        let Some((id, opening)) = self.attaches.asked(reply.id) else {
             return;
         };
-        match (round, reply.answer) {
+        match (reply.id.round, reply.answer) {
             (ASKING, Answer::Fence { fence, holders }) => opening.heard(from, fence, holders),
             (OPENING, Answer::Opened) => {
                 opening.acknowledged(from);
-                let majority = self.holders.majority();
-                if let Some(fence) = opening.opened(self.config.own, majority) {
-                    let opening = self.remove(id).expect("it was found");
+                if let Some(fence) = opening.opened(self.config.own, self.holders.majority()) {
+                    let opening = self.end(id).expect("it is under way");
                     self.grant(id, opening, fence, out);
                 }
             }
@@ -189,20 +169,12 @@ impl AttachmentKeeper {
         }
     }
 
-    /// What every attach still wants to know of the process.
-    fn resend(&self, rank: Rank, out: &mut Vec<Output>) {
-        for opening in self.openings.values() {
-            self.ask(rank, opening, out);
-        }
-    }
-
     /// Goes on until nothing more follows from the input.
     fn follow_up(&mut self, out: &mut Vec<Output>) {
         loop {
-            let decided = self.decide(out);
             self.end_overtaken(out);
             let responses = self.fencing.take_responses();
-            if !decided && responses.is_empty() {
+            if responses.is_empty() && !self.decide(out) {
                 break;
             }
             for response in responses {
@@ -212,65 +184,13 @@ impl AttachmentKeeper {
         self.holders.publish(out);
     }
 
-    /// Goes on with the first attach that has heard enough; false if there is none.
-    fn decide(&mut self, out: &mut Vec<Output>) -> bool {
-        for (&id, opening) in &self.openings {
-            let around = self.surroundings(opening);
-            match opening.decide(&around) {
-                Decision::Wait => continue,
-                Decision::Join(fence) => {
-                    let opening = self.remove(id).expect("it was found");
-                    self.grant(id, opening, fence, out);
-                }
-                Decision::Open(target) => self.open(id, target, out),
-                Decision::Refuse(refusal) => self.refuse(id, refusal, out),
-            }
-            return true;
-        }
-        false
-    }
-
-    fn surroundings(&self, opening: &Opening) -> Surroundings<'_> {
-        let owner = opening.attach.owner;
-        let mut targets = self.openings.values().filter_map(Opening::target);
-        Surroundings {
-            holders: &self.holders,
-            accepted: self.fencing.accepted(),
-            tag: Tag {
-                coordinator: self.config.own,
-                incarnation: self.config.incarnation,
-                sequence: opening.sequence,
-            },
-            contended: targets.any(|target| target.owner().is_some_and(|other| other != owner)),
-        }
-    }
-
-    /// Sends the second round to everyone, this process included.
-    fn open(&mut self, id: AttachmentId, target: Fence, out: &mut Vec<Output>) {
-        let opening = self.openings.get_mut(&id).expect("it is under way");
-        opening.begin_opening(target);
-        let (sequence, continues) = (opening.sequence, opening.continues());
-        let own = self.config.own;
-        self.fencing.forget(self.request_id(sequence, ASKING));
-        self.broadcast(id, out);
-        let id = self.request_id(sequence, OPENING);
-        self.fencing.open(own, id, target, continues, out);
-    }
-
     /// Whatever runs under, or opens, another fence than the accepted one has been overtaken: its
     /// operations would be refused here.
     fn end_overtaken(&mut self, out: &mut Vec<Output>) {
         let by = self.fencing.accepted();
         let ended = self.holders.end_overtaken(by);
         out.extend(ended.into_iter().map(|id| Output::Fenced { id, by }));
-        let is_overtaken = |opening: &Opening| opening.target().is_some_and(|target| target != by);
-        let mut overtaken = Vec::new();
-        for (&id, opening) in &self.openings {
-            if is_overtaken(opening) {
-                overtaken.push((id, opening.refused_by(by)));
-            }
-        }
-        for (id, refusal) in overtaken {
+        for (id, refusal) in self.attaches.overtaken(by) {
             self.refuse(id, refusal, out);
         }
     }
@@ -299,7 +219,54 @@ impl AttachmentKeeper {
         }
     }
 
+    /// Goes on with the first attach that has heard enough; false if there is none.
+    fn decide(&mut self, out: &mut Vec<Output>) -> bool {
+        let decisions = self.attaches.iter().map(|(id, opening)| {
+            let decision = opening.decide(&self.surroundings(opening));
+            (id, decision)
+        });
+        let decided = |(_, decision): &(_, Decision)| !matches!(decision, Decision::Wait);
+        let Some((id, decision)) = decisions.into_iter().find(decided) else {
+            return false;
+        };
+        match decision {
+            Decision::Wait => {}
+            Decision::Join(fence) => {
+                let opening = self.end(id).expect("it is under way");
+                self.grant(id, opening, fence, out);
+            }
+            Decision::Open(target) => self.open(id, target, out),
+            Decision::Refuse(refusal) => self.refuse(id, refusal, out),
+        }
+        true
+    }
+
+    fn surroundings(&self, opening: &Opening) -> Surroundings<'_> {
+        let owner = opening.attach.owner;
+        let mut targets = self.attaches.iter().filter_map(|(_, it)| it.target());
+        Surroundings {
+            holders: &self.holders,
+            accepted: self.fencing.accepted(),
+            tag: self.attaches.tag(opening),
+            contended: targets.any(|target| target.owner().is_some_and(|other| other != owner)),
+        }
+    }
+
+    /// Begins the second round, in which this process is asked as all others are.
+    fn open(&mut self, id: AttachmentId, target: Fence, out: &mut Vec<Output>) {
+        let opening = self.attaches.get_mut(id).expect("it was decided");
+        let continues = opening.continues();
+        self.forget(id);
+        let request = self.attaches.open(id, target, out);
+        let own = self.config.own;
+        self.fencing.open(own, request, target, continues, out);
+    }
+
     fn grant(&mut self, id: AttachmentId, opening: Opening, fence: Fence, out: &mut Vec<Output>) {
+        assert!(
+            fence == self.fencing.stable() && fence == self.fencing.accepted(),
+            "what is granted is stable here, and not overtaken"
+        );
         let holder = Holder {
             process: self.config.own,
             owner: opening.attach.owner,
@@ -308,58 +275,25 @@ impl AttachmentKeeper {
             client: opening.client,
             since: opening.now,
         };
-        assert!(
-            fence == self.fencing.stable() && fence == self.fencing.accepted(),
-            "what is granted is stable here, and not overtaken"
-        );
         self.holders.grant(id, fence, holder);
         out.push(Output::Granted { id, fence });
     }
 
     fn refuse(&mut self, id: AttachmentId, refusal: AttachRefusal, out: &mut Vec<Output>) {
-        self.remove(id);
+        self.end(id);
         out.push(Output::Refused { id, refusal });
     }
 
-    /// Ends an attach: nothing more is sent for it, and what is answered to it is not heard.
-    fn remove(&mut self, id: AttachmentId) -> Option<Opening> {
-        let opening = self.openings.remove(&id)?;
-        let request = self.request_id(opening.sequence, opening.round());
-        self.fencing.forget(request);
-        Some(opening)
+    /// Ends an attach that is under way. One whose client has gone opens nothing (rule 4).
+    fn end(&mut self, id: AttachmentId) -> Option<Opening> {
+        self.forget(id);
+        self.attaches.remove(id)
     }
 
-    fn broadcast(&self, id: AttachmentId, out: &mut Vec<Output>) {
-        let opening = &self.openings[&id];
-        for rank in Rank::all(self.config.processes).filter(|&rank| rank != self.config.own) {
-            self.ask(rank, opening, out);
-        }
-    }
-
-    fn ask(&self, to: Rank, opening: &Opening, out: &mut Vec<Output>) {
-        if let Some(question) = opening.owed(to) {
-            let request = Request {
-                id: self.request_id(opening.sequence, opening.round()),
-                authority: opening.target().unwrap_or(self.fencing.stable()),
-                question,
-            };
-            out.push(Output::Request { to, request });
-        }
-    }
-
-    fn operation_id(&self, sequence: u64) -> OperationId {
-        OperationId {
-            coordinator: self.config.own,
-            incarnation: self.config.incarnation,
-            shard: ATTACH_SHARD,
-            sequence,
-        }
-    }
-
-    fn request_id(&self, sequence: u64, round: u8) -> RequestId {
-        RequestId {
-            operation: self.operation_id(sequence),
-            round,
+    /// Waits no more for this process's own answer to the attach's present round.
+    fn forget(&mut self, id: AttachmentId) {
+        if let Some(request) = self.attaches.request(id) {
+            self.fencing.forget(request);
         }
     }
 

@@ -5,11 +5,13 @@
 //! from it. The rules and the failing histories behind them are in `ATTACHMENTS.md`.
 // The keeper's helper completes this: guarantees, what it relies on, invariants, departures.
 
+mod attaches;
 mod event;
 mod fencing;
 mod holders;
 mod keeper;
 mod opening;
+mod target;
 
 #[cfg(test)]
 mod tests;

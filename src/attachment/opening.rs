@@ -7,6 +7,7 @@ use crate::domain::{
 };
 
 use super::holders::{Bar, Holders};
+use super::target::Newest;
 
 /// The round of [`Question::Fence`].
 pub(super) const ASKING: u8 = 0;
@@ -107,7 +108,7 @@ impl Opening {
     }
 
     /// Goes on to open this fence.
-    pub(super) fn begin_opening(&mut self, target: Fence) {
+    pub(super) fn open(&mut self, target: Fence) {
         self.phase = Phase::Opening {
             target,
             acknowledged: BTreeSet::new(),
@@ -168,23 +169,22 @@ impl Opening {
         }
         let fences = answers.values().map(|heard| heard.fence);
         let fences: Vec<Fence> = fences.chain([around.accepted]).collect();
-        if let Some(by) = self.broken_by(&fences) {
+        let newest = Newest::of(&fences);
+        if let Some(by) = self.broken_by(&fences, &newest) {
             return Decision::Refuse(AttachRefusal::Fenced { by });
         }
-        let newest = Newest::of(&fences);
         match around
             .holders
-            .bars(&self.attach, newest.generation, answers)
+            .bar(&self.attach, newest.generation(), answers)
         {
             Bar::Refused(refusal) => return Decision::Refuse(refusal),
             Bar::Unsure if *patient => return Decision::Wait,
             Bar::Unsure | Bar::None => {}
         }
-        let overtakes = self.attach.take_over || self.continues().is_some();
-        if around.contended && !overtakes && self.attach.kind != AttachKind::ReadOnly {
+        if around.contended && self.gives_way() {
             return Decision::Refuse(AttachRefusal::Contended);
         }
-        let claims = around.holders.claims(newest.generation, answers);
+        let claims = around.holders.claims(newest.generation(), answers);
         Decision::Open(self.choose(&newest, &claims, around.tag))
     }
 
@@ -215,97 +215,41 @@ impl Opening {
         fence.owner() != Some(self.attach.owner)
     }
 
-    /// The generation that has come between the one that it continues and now (rule 5). For a
-    /// shared one that is any other generation.
-    fn broken_by(&self, fences: &[Fence]) -> Option<Generation> {
+    /// Whether it would rather not overtake an exclusive attach that is about to be granted.
+    fn gives_way(&self) -> bool {
+        let insists = self.attach.take_over || self.attach.continues.is_some();
+        self.attach.kind != AttachKind::ReadOnly && !insists
+    }
+
+    /// The generation that has come between the one that it continues and now (rule 5): another
+    /// owner's, or for a shared one, which opens nothing to go on, any other.
+    fn broken_by(&self, fences: &[Fence], newest: &Newest) -> Option<Generation> {
         let since = self.continues()?;
-        let shared = self.attach.kind == AttachKind::Shared;
-        let newest = fences.iter().map(|fence| fence.generation).max()?;
-        if newest < since || (shared && newest != since) {
-            return Some(newest);
+        if newest.generation() < since {
+            return Some(newest.generation());
         }
-        if shared {
-            let confirmable = fences
-                .iter()
-                .any(|fence| fence.generation == since && !fence.is_exclusive());
-            return (!confirmable).then_some(newest);
-        }
-        let between = fences
+        let unchanged = newest.generation() == since && newest.may_be_shared();
+        let foreign = fences
             .iter()
             .filter(|fence| fence.generation > since && self.is_foreign(**fence));
-        between.map(|fence| fence.generation).max()
+        match self.attach.kind {
+            AttachKind::Shared => (!unchanged).then_some(newest.generation()),
+            AttachKind::Exclusive { .. } | AttachKind::ReadOnly => {
+                foreign.map(|fence| fence.generation).max()
+            }
+        }
     }
 
     /// The fence to open (rule 4).
     fn choose(&self, newest: &Newest, claims: &[Holder], tag: Tag) -> Fence {
-        let next = |mode| Fence {
-            generation: Generation(
-                newest
-                    .generation
-                    .0
-                    .checked_add(1)
-                    .expect("2^64 opens take longer than anything lasts"),
-            ),
-            mode,
-        };
-        let owner = self.attach.owner;
         match self.attach.kind {
-            AttachKind::Exclusive { .. } => next(Mode::Exclusive { owner, tag }),
-            AttachKind::Shared if self.continues().is_some() => Fence {
-                generation: newest.generation,
+            AttachKind::Exclusive { .. } => newest.exclusive(self.attach.owner, tag),
+            AttachKind::Shared if self.attach.continues.is_some() => Fence {
+                generation: newest.generation(),
                 mode: Mode::Shared,
             },
-            AttachKind::Shared => newest
-                .confirmable(claims)
-                .filter(|fence| !fence.is_exclusive())
-                .unwrap_or_else(|| next(Mode::Shared)),
-            AttachKind::ReadOnly => newest
-                .confirmable(claims)
-                .unwrap_or_else(|| next(Mode::Shared)),
+            AttachKind::Shared => newest.shared(claims),
+            AttachKind::ReadOnly => newest.read_only(claims),
         }
-    }
-}
-
-/// The fences of the highest number: one, unless an open of that number has failed.
-#[derive(Debug)]
-struct Newest {
-    generation: Generation,
-    fences: Vec<Fence>,
-}
-
-impl Newest {
-    fn of(fences: &[Fence]) -> Self {
-        let generation = fences.iter().map(|fence| fence.generation).max();
-        let generation = generation.expect("the own fence is among them");
-        let mut newest = Vec::new();
-        for fence in fences {
-            if fence.generation == generation && !newest.contains(fence) {
-                newest.push(*fence);
-            }
-        }
-        Self {
-            generation,
-            fences: newest,
-        }
-    }
-
-    /// The one that may be open. Where two are known, a holder proves that it is the one that it
-    /// runs under; without any, an open of a number of its own says what neither can.
-    fn confirmable(&self, claims: &[Holder]) -> Option<Fence> {
-        let is_held = |fence: &&Fence| claims.iter().any(|holder| runs_under(holder, **fence));
-        match self.fences.as_slice() {
-            [fence] => Some(*fence),
-            fences => fences.iter().find(is_held).copied(),
-        }
-    }
-}
-
-fn runs_under(holder: &Holder, fence: Fence) -> bool {
-    match (holder.kind, fence.mode) {
-        (AttachKind::Exclusive { .. }, Mode::Exclusive { tag, .. }) => {
-            tag.coordinator == holder.process
-        }
-        (AttachKind::Shared, Mode::Shared) => true,
-        _ => false,
     }
 }

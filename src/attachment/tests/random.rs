@@ -201,6 +201,7 @@ fn random_histories_keep_the_rules() {
         "came between",
     ] {
         let count = tally.get(what).copied().unwrap_or(0);
-        eprintln!("{what} {count}"); assert!(count >= seeds / 20, "too little happens: {tally:?}");
+        eprintln!("{what} {count}");
+        assert!(count >= seeds / 20, "too little happens: {tally:?}");
     }
 }
