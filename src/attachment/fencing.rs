@@ -234,3 +234,218 @@ impl Fencing {
 fn before(generation: Generation) -> Generation {
     Generation(generation.0.saturating_sub(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attachment::tests::{exclusive, rank, request, shared};
+
+    struct Bench {
+        fencing: Fencing,
+        out: Vec<Output>,
+    }
+
+    impl Bench {
+        /// Two registers, and this fence on record.
+        fn new(fence: Fence) -> Self {
+            Self {
+                fencing: Fencing::new(fence, 2),
+                out: Vec::new(),
+            }
+        }
+
+        /// What process 2 is answered at once when it opens the fence.
+        fn open(&mut self, number: u64, fence: Fence, continues: Option<u64>) -> Vec<Verdict> {
+            let continues = continues.map(Generation);
+            let id = request(2, number);
+            self.fencing
+                .open(rank(2), id, fence, continues, &mut self.out);
+            self.verdicts()
+        }
+
+        fn raise(&mut self, fence: Fence) {
+            self.fencing.raise(fence, &mut self.out);
+        }
+
+        fn drained(&mut self, shard: u8, generation: u64) {
+            let generation = Generation(generation);
+            self.fencing.drained(shard, generation, &mut self.out);
+        }
+
+        fn recorded(&mut self, fence: Fence) {
+            self.fencing.recorded(fence, &mut self.out);
+        }
+
+        /// Makes the accepted fence stable.
+        fn complete(&mut self) {
+            let fence = self.fencing.accepted();
+            self.drained(0, fence.generation.0);
+            self.drained(1, fence.generation.0);
+            self.recorded(fence);
+            assert_eq!(self.fencing.stable(), fence);
+        }
+
+        fn verdicts(&mut self) -> Vec<Verdict> {
+            let responses = self.fencing.take_responses();
+            responses.into_iter().map(|it| it.verdict).collect()
+        }
+
+        fn out(&mut self) -> Vec<Output> {
+            std::mem::take(&mut self.out)
+        }
+    }
+
+    #[test]
+    fn an_open_is_acknowledged_when_recorded_and_drained_everywhere() {
+        let fence = exclusive(1, 2, 7);
+        for last in 0..3 {
+            let mut bench = Bench::new(Fence::INITIAL);
+            assert_eq!(bench.open(0, fence, None), []);
+            assert_eq!(
+                bench.out(),
+                [Output::Raise { fence }, Output::Record { fence }]
+            );
+            for step in [last + 1, last + 2, last] {
+                assert_eq!(bench.verdicts(), []);
+                assert_eq!(bench.out(), []);
+                assert_eq!(bench.fencing.stable(), Fence::INITIAL);
+                match step % 3 {
+                    2 => bench.recorded(fence),
+                    shard => bench.drained(shard, 1),
+                }
+            }
+            assert_eq!(bench.verdicts(), [Verdict::Opened]);
+            assert_eq!(bench.out(), [Output::Stable { fence }]);
+        }
+    }
+
+    #[test]
+    fn what_is_complete_of_an_older_raise_does_not_count() {
+        let (older, newer) = (exclusive(1, 2, 7), exclusive(2, 3, 8));
+        let mut bench = Bench::new(Fence::INITIAL);
+        bench.raise(older);
+        bench.drained(0, 1);
+        bench.raise(newer);
+        bench.drained(1, 1);
+        bench.recorded(older);
+        bench.recorded(newer);
+        bench.drained(0, 2);
+        assert_eq!(bench.fencing.stable(), Fence::INITIAL);
+        bench.drained(1, 2);
+        assert_eq!(bench.fencing.stable(), newer);
+    }
+
+    #[test]
+    fn nothing_is_opened_against_the_accepted_fence() {
+        let fence = exclusive(3, 2, 7);
+        let mut bench = Bench::new(fence);
+        let refused = [Verdict::Refused(fence)];
+        assert_eq!(bench.open(0, exclusive(2, 2, 7), None), refused);
+        assert_eq!(bench.open(1, exclusive(3, 3, 7), None), refused);
+        assert_eq!(bench.open(2, shared(3), None), refused);
+        assert_eq!(bench.open(3, fence, None), [Verdict::Opened]);
+        assert_eq!(bench.out(), []);
+    }
+
+    #[test]
+    fn whoever_waits_for_an_overtaken_fence_is_refused() {
+        let (older, newer) = (shared(1), exclusive(2, 3, 8));
+        let mut bench = Bench::new(Fence::INITIAL);
+        bench.open(0, older, None);
+        bench.fencing.ask(rank(3), request(3, 0));
+        let refused = bench.open(1, newer, None);
+        assert_eq!(refused, [Verdict::Refused(newer)]);
+        bench.complete();
+        assert_eq!(bench.verdicts(), [Verdict::Fence(newer), Verdict::Opened]);
+    }
+
+    #[test]
+    fn a_request_that_is_repeated_waits_once_and_is_answered_again_later() {
+        let fence = exclusive(1, 2, 7);
+        let mut bench = Bench::new(Fence::INITIAL);
+        for _ in 0..3 {
+            assert_eq!(bench.open(0, fence, None), []);
+            bench.fencing.ask(rank(3), request(3, 0));
+        }
+        bench.fencing.ask(rank(3), request(3, 1));
+        bench.fencing.forget(request(3, 1));
+        bench.complete();
+        assert_eq!(bench.verdicts(), [Verdict::Opened, Verdict::Fence(fence)]);
+        assert_eq!(bench.open(0, fence, None), [Verdict::Opened]);
+    }
+
+    #[test]
+    fn an_owner_goes_on_only_if_nobody_came_in_between() {
+        let other = exclusive(6, 3, 8);
+        let mut bench = Bench::new(other);
+        let refused = [Verdict::Refused(other)];
+        assert_eq!(bench.open(0, exclusive(7, 2, 7), Some(5)), refused);
+        assert_eq!(bench.open(1, exclusive(7, 2, 7), Some(6)), []);
+        bench.complete();
+        assert_eq!(bench.verdicts(), [Verdict::Opened]);
+        assert_eq!(bench.open(2, exclusive(9, 2, 7), Some(7)), []);
+        bench.complete();
+        assert_eq!(bench.verdicts(), [Verdict::Opened]);
+        bench.raise(shared(10));
+        let refused = [Verdict::Refused(shared(10))];
+        assert_eq!(bench.open(3, exclusive(11, 2, 7), Some(9)), refused);
+    }
+
+    /// An owner's fence that came over others' word stood for having been held against the one
+    /// before it. So a client went on and repeated its writes though another had written since: its
+    /// own open was refused there, was heard of by way of a register, and then was acknowledged.
+    #[test]
+    fn an_owners_fence_that_was_heard_of_does_not_hide_who_came_in_between() {
+        let mut bench = Bench::new(exclusive(6, 3, 8));
+        let heard = exclusive(7, 2, 7);
+        bench.raise(heard);
+        bench.complete();
+        let refused = [Verdict::Refused(heard)];
+        assert_eq!(bench.open(0, heard, Some(5)), refused);
+        assert_eq!(bench.open(1, exclusive(8, 3, 7), Some(5)), refused);
+        assert_eq!(bench.open(2, heard, Some(6)), [Verdict::Opened]);
+    }
+
+    #[test]
+    fn after_a_restart_anybody_may_have_come_in_between() {
+        let fence = exclusive(7, 2, 7);
+        let mut bench = Bench::new(fence);
+        let refused = [Verdict::Refused(fence)];
+        assert_eq!(bench.open(0, fence, Some(5)), refused);
+        assert_eq!(bench.open(1, exclusive(8, 3, 7), Some(5)), refused);
+        assert_eq!(bench.open(2, fence, Some(6)), [Verdict::Opened]);
+        assert_eq!(bench.open(3, exclusive(8, 3, 7), Some(7)), []);
+    }
+
+    #[test]
+    fn a_failed_open_makes_way_for_the_fence_that_is_open() {
+        let (failed, open) = (exclusive(4, 2, 7), exclusive(4, 3, 8));
+        let mut bench = Bench::new(shared(3));
+        bench.open(0, failed, None);
+        bench.drained(0, 4);
+        bench.raise(open);
+        assert_eq!(bench.verdicts(), [Verdict::Refused(open)]);
+        bench.recorded(failed);
+        bench.recorded(open);
+        assert_eq!(bench.fencing.stable(), shared(3));
+        bench.drained(1, 4);
+        assert_eq!(
+            bench.fencing.stable(),
+            open,
+            "a register drains for a number"
+        );
+        bench.raise(failed);
+        bench.recorded(failed);
+        assert_eq!(bench.fencing.stable(), failed, "all had drained to it");
+    }
+
+    #[test]
+    fn older_news_changes_nothing() {
+        let mut bench = Bench::new(shared(3));
+        bench.raise(exclusive(2, 2, 7));
+        bench.raise(shared(3));
+        bench.drained(0, 3);
+        bench.recorded(shared(3));
+        assert_eq!(bench.out(), []);
+    }
+}

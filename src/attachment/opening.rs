@@ -173,18 +173,17 @@ impl Opening {
         if let Some(by) = self.broken_by(&fences, &newest) {
             return Decision::Refuse(AttachRefusal::Fenced { by });
         }
-        match around
-            .holders
-            .bar(&self.attach, newest.generation(), answers)
-        {
+        let generation = newest.generation();
+        let holders = around.holders;
+        match holders.bar(&self.attach, generation, answers, *patient) {
             Bar::Refused(refusal) => return Decision::Refuse(refusal),
-            Bar::Unsure if *patient => return Decision::Wait,
-            Bar::Unsure | Bar::None => {}
+            Bar::Unsure => return Decision::Wait,
+            Bar::None => {}
         }
         if around.contended && self.gives_way() {
             return Decision::Refuse(AttachRefusal::Contended);
         }
-        let claims = around.holders.claims(newest.generation(), answers);
+        let claims = holders.claims(generation, answers);
         Decision::Open(self.choose(&newest, &claims, around.tag))
     }
 
@@ -251,5 +250,161 @@ impl Opening {
             AttachKind::Shared => newest.shared(claims),
             AttachKind::ReadOnly => newest.read_only(claims),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attachment::tests::{exclusive, rank, shared};
+    use crate::domain::{Incarnation, OwnerId};
+
+    const OWN: u8 = 1;
+    const EXCLUSIVE: AttachKind = AttachKind::Exclusive { join: None };
+
+    /// Owner 7 in a process of three.
+    fn opening(kind: AttachKind, continues: Option<u64>) -> Opening {
+        let attach = Attach {
+            owner: OwnerId([7; 16]),
+            kind,
+            take_over: false,
+            continues: continues.map(Generation),
+        };
+        Opening::new(0, attach, String::new(), 0)
+    }
+
+    fn decide(opening: &Opening, accepted: Fence, contended: bool) -> Decision {
+        opening.decide(&Surroundings {
+            holders: &Holders::new(rank(OWN), 3),
+            accepted,
+            tag: Tag {
+                coordinator: rank(OWN),
+                incarnation: Incarnation(1),
+                sequence: 5,
+            },
+            contended,
+        })
+    }
+
+    fn opens(opening: &Opening, accepted: Fence) -> Fence {
+        match decide(opening, accepted, false) {
+            Decision::Open(fence) => fence,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_fenced_by(opening: &Opening, accepted: Fence, number: u64) -> bool {
+        let by = Generation(number);
+        match decide(opening, accepted, false) {
+            Decision::Refuse(refusal) => refusal == AttachRefusal::Fenced { by },
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn the_fence_to_open_follows_from_what_a_majority_knows() {
+        for (kind, target) in [
+            (EXCLUSIVE, exclusive(5, OWN, 7)),
+            (AttachKind::Shared, shared(5)),
+            (AttachKind::ReadOnly, exclusive(4, 3, 8)),
+        ] {
+            let mut opening = opening(kind, None);
+            opening.heard(rank(2), exclusive(4, 3, 8), Vec::new());
+            opening.heard(rank(2), shared(9), Vec::new());
+            assert!(
+                matches!(decide(&opening, shared(2), false), Decision::Wait),
+                "a process counts once"
+            );
+            opening.heard(rank(OWN), shared(2), Vec::new());
+            assert_eq!(opens(&opening, shared(2)), target);
+            assert_eq!(
+                opens(&opening, shared(6)).generation.0,
+                6 + u64::from(kind == EXCLUSIVE),
+                "what is accepted here in the meantime counts"
+            );
+        }
+    }
+
+    #[test]
+    fn an_owner_that_others_came_after_is_fenced() {
+        let heard = |kind, continues, fence| {
+            let mut opening = opening(kind, Some(continues));
+            opening.heard(rank(OWN), shared(1), Vec::new());
+            opening.heard(rank(2), fence, Vec::new());
+            opening
+        };
+        let own = heard(EXCLUSIVE, 3, exclusive(4, 2, 7));
+        assert_eq!(opens(&own, shared(1)).generation, Generation(5));
+        assert!(is_fenced_by(&own, shared(4), 4), "known here");
+        let other = heard(EXCLUSIVE, 3, exclusive(4, 2, 8));
+        assert!(is_fenced_by(&other, shared(1), 4));
+        let other = heard(EXCLUSIVE, 4, exclusive(4, 2, 8));
+        assert_eq!(opens(&other, shared(1)).generation, Generation(5));
+        let never = heard(EXCLUSIVE, 5, exclusive(4, 2, 7));
+        assert!(is_fenced_by(&never, shared(1), 4));
+
+        let same = heard(AttachKind::Shared, 4, shared(4));
+        assert_eq!(opens(&same, exclusive(4, 2, 8)), shared(4));
+        let newer = heard(AttachKind::Shared, 3, shared(4));
+        assert!(is_fenced_by(&newer, shared(1), 4));
+        let taken = heard(AttachKind::Shared, 4, exclusive(4, 2, 7));
+        assert!(is_fenced_by(&taken, shared(1), 4));
+    }
+
+    #[test]
+    fn a_refusal_is_final_only_for_an_owner_that_goes_on() {
+        let refused = |continues, by| {
+            let mut opening = opening(EXCLUSIVE, continues);
+            opening.open(exclusive(6, OWN, 7));
+            opening.refused_by(by)
+        };
+        let fenced = |by| AttachRefusal::Fenced { by: Generation(by) };
+        let contended = AttachRefusal::Contended;
+        assert_eq!(refused(None, exclusive(9, 2, 8)), contended);
+        assert_eq!(refused(Some(4), exclusive(9, 2, 8)), fenced(9));
+        assert_eq!(refused(Some(4), shared(6)), fenced(6));
+        assert_eq!(refused(Some(4), exclusive(5, 2, 8)), fenced(5));
+        assert_eq!(
+            refused(Some(4), exclusive(6, 2, 7)),
+            contended,
+            "the client has another attach under way"
+        );
+        assert_eq!(refused(Some(4), exclusive(8, 2, 7)), contended);
+        assert_eq!(
+            refused(Some(4), exclusive(6, OWN, 7)),
+            fenced(6),
+            "it is not known what came before"
+        );
+        assert_eq!(refused(Some(4), exclusive(5, 2, 7)), fenced(5));
+    }
+
+    #[test]
+    fn a_majority_grants_only_with_the_own_process() {
+        let mut opening = opening(EXCLUSIVE, None);
+        let target = exclusive(6, OWN, 7);
+        opening.open(target);
+        assert_eq!(opening.round(), OPENING);
+        for process in [2, 3, 2] {
+            opening.acknowledged(rank(process));
+            assert_eq!(opening.opened(rank(OWN), 2), None);
+        }
+        assert_eq!(opening.owed(rank(2)), None);
+        opening.acknowledged(rank(OWN));
+        assert_eq!(opening.opened(rank(OWN), 2), Some(target));
+        assert_eq!(opening.opened(rank(OWN), 4), None);
+    }
+
+    #[test]
+    fn only_who_insists_overtakes_an_attach_of_the_same_process() {
+        let mut opening = opening(EXCLUSIVE, None);
+        opening.heard(rank(OWN), shared(1), Vec::new());
+        opening.heard(rank(2), shared(1), Vec::new());
+        let is_contended = |opening: &Opening| {
+            let decision = decide(opening, exclusive(2, OWN, 8), true);
+            matches!(decision, Decision::Refuse(AttachRefusal::Contended))
+        };
+        assert!(is_contended(&opening));
+        opening.attach.take_over = true;
+        assert!(!is_contended(&opening));
     }
 }

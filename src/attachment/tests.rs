@@ -1,9 +1,13 @@
 //! Several keepers among one another, and what the tests beside the code have in common.
 
+mod attaches;
 mod cluster;
 mod random;
 
-use crate::domain::{AttachKind, Fence, Generation, Holder, Incarnation, Mode, OwnerId, Rank, Tag};
+use crate::domain::{
+    ATTACH_SHARD, AttachKind, Fence, Generation, Holder, Incarnation, Mode, OperationId, OwnerId,
+    Rank, RequestId, Tag,
+};
 
 pub(super) fn rank(number: u8) -> Rank {
     Rank::new(number).unwrap()
@@ -44,5 +48,18 @@ pub(super) fn holder(process: u8, owner: u8, fence: Fence) -> Holder {
         generation: fence.generation,
         client: format!("client of {process}"),
         since: 0,
+    }
+}
+
+/// Names a request of a process.
+pub(super) fn request(coordinator: u8, sequence: u64) -> RequestId {
+    RequestId {
+        operation: OperationId {
+            coordinator: rank(coordinator),
+            incarnation: Incarnation(1),
+            shard: ATTACH_SHARD,
+            sequence,
+        },
+        round: 0,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster::{Cluster, KEYED, State};
+use super::cluster::{Cluster, KEYED, State, rank};
 use crate::attachment::AttachmentId;
 use crate::domain::{Attach, AttachKind, AttachRefusal, Generation, OwnerId};
 
@@ -152,9 +152,37 @@ impl Run {
                 assert_eq!(self.cluster.fence(place), fence, "it is everybody's");
             }
         }
-        let place = self.cluster.size() - 1;
-        for attachment in self.cluster.attachments(place) {
-            assert_eq!(attachment.kind, KINDS[2], "only the last is left");
+        self.settle_held();
+    }
+
+    /// Once it is quiet everybody knows that the last attach holds the volume.
+    fn settle_held(&mut self) {
+        let last = self.cluster.size() - 1;
+        let holders = self.cluster.attachments(last);
+        assert!(holders.iter().all(|holder| holder.kind == KEYED));
+        let fence = self.cluster.fence(last);
+        for (kind, place) in [
+            (KINDS[0], 0),
+            (AttachKind::Shared, last),
+            (KEYED, 0),
+            (AttachKind::ReadOnly, 0),
+            (KEYED, last),
+            (AttachKind::ReadOnly, last),
+        ] {
+            let person = self.person(kind);
+            let id = self.attach(person, place, false);
+            self.cluster.run_dry();
+            let state = self.cluster.state(id);
+            let as_expected = match state {
+                State::Refused(AttachRefusal::Held(holder)) => holders.contains(holder),
+                State::Refused(AttachRefusal::Elsewhere { process }) => *process == rank(last),
+                State::Granted(granted) => place == last && *granted == fence,
+                _ => false,
+            };
+            assert!(as_expected, "{kind:?} at {place}: {state:?}");
+            let joins = kind == KEYED || kind == AttachKind::ReadOnly;
+            let is_held = matches!(state, State::Refused(AttachRefusal::Held(_)));
+            assert_eq!(is_held, !joins, "{kind:?} at {place}: {state:?}");
         }
     }
 }
