@@ -261,24 +261,24 @@ fn golden_replies_of_attachments() {
         let id = request_id(3, 4, 1);
         PeerMessage::Reply(Reply { id, answer })
     };
-    let head = "03 0000000000000004 01";
+    let named = "03 0000000000000004 01";
     golden(
         reply(Answer::Fence {
             fence: exclusive(6),
             holders: vec![holder(AttachKind::Shared, "a:1")],
         }),
         &format!(
-            "00000059 23 {head} {} 0001 {}",
+            "00000059 23 {named} {} 0001 {}",
             exclusive_digits(6),
             holder_digits("02", "03 613a31")
         ),
     );
-    golden(reply(Answer::Opened), &format!("0000000b 24 {head}"));
+    golden(reply(Answer::Opened), &format!("0000000b 24 {named}"));
     golden(
         reply(Answer::Refused {
             fence: exclusive(7),
         }),
-        &format!("00000031 25 {head} {}", exclusive_digits(7)),
+        &format!("00000031 25 {named} {}", exclusive_digits(7)),
     );
     let held = Held {
         votes: Runs::uniform(4, Vote::Stamp(settled(6))),
@@ -288,7 +288,7 @@ fn golden_replies_of_attachments() {
     golden(
         reply(Answer::Held(held)),
         &format!(
-            "0000005b 20 {head} 0001 00000004 02 {stamp} 0001 \
+            "0000005b 20 {named} 0001 00000004 02 {stamp} 0001 \
              0001000000000008 00000004 {stamp} 00"
         ),
     );
