@@ -107,7 +107,7 @@ fn nbdinfo_shows_the_export() {
 }
 
 #[test]
-fn who_cannot_have_the_export_reads_why() {
+fn who_cannot_have_the_export_reads_why_and_may_still_look_at_it() {
     let why = "host 1 has it";
     let server = serve_export(Desk::new(Answer::Unavailable(why.to_owned())), options());
     for (program, arguments) in [
@@ -127,6 +127,10 @@ fn who_cannot_have_the_export_reads_why() {
         let said = String::from_utf8_lossy(&tried.stderr);
         assert!(!tried.status.success(), "{program} has it: {said}");
         assert!(said.contains(why), "{program} says {said}");
+    }
+    if has("nbdinfo", &["--version"]) {
+        let shown = run(command("nbdinfo").args(["--list", &server.uri]));
+        assert!(shown.contains("export-size: "), "{shown}");
     }
     assert_eq!(server.device.opened(), 0);
 }
