@@ -8,13 +8,14 @@
 //! use std::sync::Arc;
 //!
 //! use nbd_frontend::memory::MemoryDevice;
-//! use nbd_frontend::{Address, Options, Server};
+//! use nbd_frontend::{Address, AlwaysOpen, Options, Server};
 //!
 //! # async fn main_as_in_examples_memory() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = Arc::new(MemoryDevice::new(1 << 18)); // a gibibyte
+//! let export = Arc::new(AlwaysOpen::new(device));
 //! let address: Address = "127.0.0.1:10809".parse()?;
 //! let options = Options { description: "a disk in memory".into(), ..Options::default() };
-//! let server = Server::bind(&address, options, device).await?;
+//! let server = Server::bind(&address, options, export).await?;
 //! println!("serving {}", server.uri()); // nbdinfo nbd://127.0.0.1:10809
 //! server.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await;
 //! # Ok(())
@@ -81,18 +82,22 @@ mod byte_device;
 mod command;
 mod connection;
 mod device;
+mod ending;
 mod export;
 mod handshake;
 mod incoming;
 pub mod memory;
 mod outgoing;
 mod proto;
+mod read_ahead;
 mod seats;
 mod sector_locks;
 mod server;
 mod socket;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
-pub use device::{DeviceError, Piece, SECTOR_SIZE, SectorDevice, SectorExport, Unavailable};
+pub use device::{
+    AlwaysOpen, DeviceError, Piece, SECTOR_SIZE, SectorDevice, SectorExport, Unavailable,
+};
 pub use server::{Options, Server, ServerError};
 pub use socket::ListenError;

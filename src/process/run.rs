@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nbd_frontend::Server;
+use nbd_frontend::{AlwaysOpen, Server};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
@@ -249,7 +249,7 @@ async fn listen(configuration: &Configuration) -> Result<Listener, ProcessError>
 async fn bind_nbd(
     configuration: &Configuration,
     disk: &Disk,
-) -> Result<Option<Server<Disk>>, ProcessError> {
+) -> Result<Option<Server<AlwaysOpen<Disk>>>, ProcessError> {
     let Some(address) = &configuration.nbd else {
         return Ok(None);
     };
@@ -259,13 +259,14 @@ async fn bind_nbd(
         grace: NBD_GRACE,
         ..nbd_frontend::Options::default()
     };
-    let server = Server::bind(address, options, Arc::new(disk.clone())).await?;
+    let export = AlwaysOpen::new(Arc::new(disk.clone()));
+    let server = Server::bind(address, options, Arc::new(export)).await?;
     Ok(Some(server))
 }
 
 /// Serves NBD from the moment a majority is there, until the process stops.
 async fn serve_nbd(
-    server: Server<Disk>,
+    server: Server<AlwaysOpen<Disk>>,
     mut standing: watch::Receiver<Standing>,
     mut stage: watch::Receiver<Stage>,
 ) {

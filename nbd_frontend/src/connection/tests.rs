@@ -1,7 +1,11 @@
+use std::future::pending;
+
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::command::ByteRange;
+use crate::ending::Close;
 use crate::seats::{Admission, Seats};
 
 const PIPE_BYTES: usize = 1000;
@@ -20,6 +24,14 @@ fn rules(budget: &Arc<Budget>) -> Rules {
     }
 }
 
+fn link(stream: DuplexStream) -> Link<DuplexStream> {
+    Link {
+        peer: Peer::Unknown,
+        stream,
+        ahead: BytesMut::new(),
+    }
+}
+
 /// A connection over a narrow pipe to a device of ones that is always ready.
 fn connect(
     budget: &Arc<Budget>,
@@ -30,9 +42,10 @@ fn connect(
 ) {
     let (client, server) = duplex(PIPE_BYTES);
     let Admission { seat, .. } = Seats::new(1).admit().unwrap();
-    let connection = Connection::new(server, Peer::Unknown, rules(budget), seat);
+    let connection = Connection::new(link(server), rules(budget), seat);
     let (sender, close) = oneshot::channel();
-    let run = connection.run(close, |command, _| async move {
+    let ending = Ending::new(close, pending());
+    let run = connection.run(ending, |command, _| async move {
         match command {
             Command::Read {
                 range: ByteRange { length, .. },
@@ -104,7 +117,7 @@ async fn an_idle_connection_keeps_no_timer_and_no_large_buffer() {
     let budget = Arc::new(Budget::new(1 << 20));
     let (client, server) = duplex(PIPE_BYTES);
     let Admission { seat, .. } = Seats::new(1).admit().unwrap();
-    let mut connection = Connection::new(server, Peer::Unknown, rules(&budget), seat);
+    let mut connection = Connection::new(link(server), rules(&budget), seat);
     let mut start = |_: Command, _: Bytes| async { Ok(Vec::new()) };
     let mut client = client;
     let mut step = async |limit| {

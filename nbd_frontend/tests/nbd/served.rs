@@ -7,13 +7,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nbd_frontend::memory::MemoryDevice;
-use nbd_frontend::{Address, Options, SectorDevice, Server};
+use nbd_frontend::{Address, AlwaysOpen, Options, SectorDevice, SectorExport, Server};
 use tokio::sync::oneshot;
 
 pub(crate) const SIZE: u64 = 128 << 20;
 
 /// A running server; dropping it shuts it down and waits for its end.
 pub(crate) struct Served<D = MemoryDevice> {
+    /// What the test looks at: the device, or the export.
     pub(crate) device: Arc<D>,
     pub(crate) address: Address,
     pub(crate) uri: String,
@@ -47,6 +48,24 @@ pub(crate) fn serve_device<D: SectorDevice>(
     address: &Address,
     threads: usize,
 ) -> Served<D> {
+    let device = Arc::new(device);
+    let export = AlwaysOpen::new(Arc::clone(&device));
+    start(device, Arc::new(export), options, address, threads)
+}
+
+/// An export that the test watches, served on TCP.
+pub(crate) fn serve_export<E: SectorExport>(export: E, options: Options) -> Served<E> {
+    let export = Arc::new(export);
+    start(Arc::clone(&export), export, options, &any_port(), 1)
+}
+
+fn start<D, E: SectorExport>(
+    device: Arc<D>,
+    export: Arc<E>,
+    options: Options,
+    address: &Address,
+    threads: usize,
+) -> Served<D> {
     let mut builder = if threads == 1 {
         tokio::runtime::Builder::new_current_thread()
     } else {
@@ -57,9 +76,8 @@ pub(crate) fn serve_device<D: SectorDevice>(
         .enable_all()
         .build()
         .unwrap();
-    let device = Arc::new(device);
     let server = runtime
-        .block_on(Server::bind(address, options, Arc::clone(&device)))
+        .block_on(Server::bind(address, options, export))
         .unwrap();
     let (address, uri) = (server.address().clone(), server.uri());
     let (shutdown, stopped) = oneshot::channel();
