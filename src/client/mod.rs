@@ -8,8 +8,11 @@
 mod attachment;
 mod client;
 mod error;
+mod failover;
 mod options;
+mod overlaps;
 mod status;
+mod work;
 
 pub use attachment::Attachment;
 pub use client::Client;
