@@ -35,6 +35,8 @@
 mod absence;
 mod arrival;
 mod classic;
+mod client_connection;
+mod client_questions;
 mod client_session;
 mod connections;
 mod error;
@@ -54,12 +56,13 @@ mod refusals;
 mod settings;
 mod socket;
 mod stage;
-mod status_client;
 mod transport;
 
 #[cfg(test)]
 mod tests;
 
+pub use client_connection::{ClientConnection, ClientLimits, ClientReceiver, ClientSender};
+pub use client_questions::{fetch_attachments, fetch_status, release_attachment};
 pub use connections::Connections;
 pub use error::NetError;
 pub use host::{Attached, Disk, DiskError, Host, NeverAttached, PeerEvents};
@@ -70,4 +73,3 @@ pub use peer_session::PeerSession;
 pub use peer_sessions::PeerSessions;
 pub use settings::Settings;
 pub use stage::Stage;
-pub use status_client::fetch_status;
