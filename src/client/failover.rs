@@ -18,7 +18,7 @@ use super::ClientError;
 use super::overlaps::Overlaps;
 use super::work::{BYTES_MAX, Work};
 use crate::domain::{Attach, AttachKind, AttachRefusal, Fence, OwnerId, Rank};
-use crate::wire::{Credit, RequestNumber, SectorValues, SessionQuestion};
+use crate::wire::{Credit, RequestNumber, STATUS_BYTES_MAX, SectorValues, SessionQuestion};
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +61,13 @@ pub(super) enum AfterRefusal {
     Over(ClientError),
 }
 
+/// What the driver may ask on its own account, beside requests: how the process stands, and to be
+/// detached.
+const SET_ASIDE: Credit = Credit {
+    requests: 2,
+    bytes: STATUS_BYTES_MAX as u64,
+};
+
 /// The process answered what it was not asked, or in a way that does not fit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unfitting;
@@ -99,11 +106,15 @@ impl<T> Failover<T> {
 
     /// A session is attached. Returns the tickets of the changes that must not be sent again.
     pub(super) fn granted(&mut self, fence: Fence, credit: Credit) -> Result<Vec<T>, Unfitting> {
-        if credit.requests == 0 || credit.bytes < BYTES_MAX {
+        let room = Credit {
+            requests: credit.requests.saturating_sub(SET_ASIDE.requests),
+            bytes: credit.bytes.saturating_sub(SET_ASIDE.bytes),
+        };
+        if room.requests == 0 || room.bytes < BYTES_MAX {
             return Err(Unfitting);
         }
         let before = self.fence.replace(fence);
-        self.room = Some(credit);
+        self.room = Some(room);
         // A gateway that joined again what it had joined before shares the generation with its own
         // earlier session, whose requests may still be carried out.
         let opened = before.is_none_or(|before| fence.generation > before.generation)
@@ -189,6 +200,7 @@ impl<T> Failover<T> {
     /// A write, discard or flush is done.
     pub(super) fn done(&mut self, number: RequestNumber) -> Result<T, Unfitting> {
         self.answered(number, |work| !matches!(work, Work::Read { .. }))
+            .map(|request| request.ticket)
     }
 
     /// A read has its values.
@@ -198,11 +210,13 @@ impl<T> Failover<T> {
         values: &[SectorValues],
     ) -> Result<T, Unfitting> {
         self.answered(number, |work| work.is_answered_by(values))
+            .map(|request| request.ticket)
     }
 
     /// A request failed, and nobody tries it again.
-    pub(super) fn failed(&mut self, number: RequestNumber) -> Result<T, Unfitting> {
+    pub(super) fn failed(&mut self, number: RequestNumber) -> Result<(Work, T), Unfitting> {
         self.answered(number, |_| true)
+            .map(|request| (request.work, request.ticket))
     }
 
     /// Whether some request has no answer.
@@ -234,7 +248,7 @@ impl<T> Failover<T> {
         &mut self,
         number: RequestNumber,
         fits: impl FnOnce(&Work) -> bool,
-    ) -> Result<T, Unfitting> {
+    ) -> Result<Request<T>, Unfitting> {
         let room = self.room.as_mut().ok_or(Unfitting)?;
         let request = self.requests.get(&number).ok_or(Unfitting)?;
         if !self.sent.contains(&number) || !fits(&request.work) {
@@ -250,11 +264,11 @@ impl<T> Failover<T> {
         let unknown = self.requests.iter();
         let unknown = unknown.filter(|(_, request)| request.is_change() && request.tried);
         let unknown: Vec<_> = unknown.map(|(number, _)| *number).collect();
-        let forgotten = unknown.into_iter().map(|number| self.forget(number));
+        let forgotten = unknown.into_iter().map(|number| self.forget(number).ticket);
         forgotten.collect()
     }
 
-    fn forget(&mut self, number: RequestNumber) -> T {
+    fn forget(&mut self, number: RequestNumber) -> Request<T> {
         self.ready.remove(&number);
         self.sent.remove(&number);
         let request = self.requests.remove(&number);
@@ -265,7 +279,7 @@ impl<T> Failover<T> {
                 ready.insert(freed);
             });
         }
-        request.ticket
+        request
     }
 }
 

@@ -7,11 +7,16 @@
 
 mod attachment;
 mod client;
+mod driver;
 mod error;
 mod failover;
+mod network;
 mod options;
 mod overlaps;
+mod ring;
 mod status;
+mod ticket;
+mod waiting;
 mod work;
 
 pub use attachment::Attachment;

@@ -74,12 +74,22 @@ impl Work {
         }
     }
 
+    /// The sectors that it is about: the first, and how many.
+    pub(super) fn sectors(&self) -> (u64, u64) {
+        match self {
+            Self::Read { first, count } | Self::Discard { first, count } => {
+                (*first, u64::from(*count))
+            }
+            Self::Write { first, data } => (*first, length(data) / SECTOR_SIZE_U64),
+            Self::Flush => (0, 0),
+        }
+    }
+
     /// The sectors that it changes, if it does: the first, and how many.
     pub(super) fn changed(&self) -> Option<(u64, u64)> {
         match self {
             Self::Read { .. } | Self::Flush => None,
-            Self::Write { first, data } => Some((*first, length(data) / SECTOR_SIZE_U64)),
-            Self::Discard { first, count } => Some((*first, u64::from(*count))),
+            Self::Write { .. } | Self::Discard { .. } => Some(self.sectors()),
         }
     }
 

@@ -208,8 +208,8 @@ fn only_the_first_attach_takes_over() {
 fn the_credit_is_kept() {
     let mut failover = alone();
     let tight = Credit {
-        requests: 2,
-        bytes: BYTES_MAX,
+        requests: SET_ASIDE.requests + 2,
+        bytes: SET_ASIDE.bytes + BYTES_MAX,
     };
     failover.granted(exclusive(5, OWN), tight).unwrap();
     for first in [0, 300, 600, 900] {
@@ -236,8 +236,8 @@ fn the_credit_is_kept() {
     failover.done(RequestNumber(3)).unwrap();
     assert_eq!(sends(&mut failover), [2000, 5000]);
     let little = Credit {
-        requests: 1,
-        bytes: BYTES_MAX - 1,
+        bytes: tight.bytes - 1,
+        ..tight
     };
     assert_eq!(alone().granted(exclusive(1, OWN), little), Err(Unfitting));
 }
@@ -257,7 +257,8 @@ fn answers_that_do_not_fit_are_noticed() {
     assert_eq!(failover.values(RequestNumber(1), &whole), Err(Unfitting));
     assert_eq!(failover.values(RequestNumber(0), &whole), Ok("read"));
     assert_eq!(failover.values(RequestNumber(0), &whole), Err(Unfitting));
-    assert_eq!(failover.failed(RequestNumber(1)), Ok("write"));
+    let failed = failover.failed(RequestNumber(1));
+    assert_eq!(failed, Ok((write(0, 1), "write")));
     assert_eq!(failover.failed(RequestNumber(2)), Err(Unfitting));
 }
 
