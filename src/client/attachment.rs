@@ -50,7 +50,7 @@ const COMMANDS_MAX: usize = 256;
 
 impl Attachment {
     /// Begins to attach.
-    pub(super) fn start<N: Network>(network: N, options: AttachOptions) -> Self {
+    pub(super) fn start<N: Network>(network: N, options: &AttachOptions) -> Self {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (standing, watched) = watch::channel(Standing::default());
         let owner = OwnerId(rand::random());

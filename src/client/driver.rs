@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use self::session::{Ended, Session};
 use super::ClientError;
 use super::failover::Failover;
-use super::network::Network;
+use super::network::{Network, with_causes};
 use super::ring::Ring;
 use super::ticket::{Command, Commands, Standing, Ticket};
 use super::waiting::Waiting;
@@ -108,8 +108,9 @@ impl<N: Network> Driver<N> {
                 all.map_err(|why| ClientError::Rejected { process, why })?
             }
             Err(error) => {
-                tracing::debug!(%process, error = &error as &dyn std::error::Error, "no session");
-                self.waiting.because(format!("process {process}: {error}"));
+                let why = with_causes(&error);
+                tracing::debug!(%process, why, "no session");
+                self.waiting.because(format!("process {process}: {why}"));
                 self.ring.failed()
             }
         };

@@ -1,6 +1,8 @@
 //! What the driver needs of the network; tests put a network of their own in its place.
 
+use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -46,7 +48,19 @@ pub(super) trait Receiver: Send + 'static {
     fn dead_at(&self) -> Instant;
 }
 
-impl Network for std::sync::Arc<Cluster> {
+/// An error with all that led to it, for the log.
+pub(super) fn with_causes(error: &NetError) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
+
+impl Network for Arc<Cluster> {
     type Sender = ClientSender;
     type Receiver = ClientReceiver;
 

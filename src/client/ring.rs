@@ -83,7 +83,7 @@ impl Ring {
         let next = self.at.number() % self.processes + 1;
         self.at = Rank::new(next).expect("no more than there are processes");
         self.failures = self.failures.saturating_add(1);
-        let whole_round = self.failures % u32::from(self.processes) == 0;
+        let whole_round = self.failures.is_multiple_of(u32::from(self.processes));
         let pause = PAUSE_MIN.saturating_mul(1 << (self.rounds().max(1) - 1).min(5));
         whole_round.then_some(pause.min(PAUSE_MAX))
     }

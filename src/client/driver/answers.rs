@@ -10,7 +10,6 @@ use crate::client::failover::{AfterRefusal, Unfitting};
 use crate::client::network::Network;
 use crate::client::work::Work;
 use crate::domain::{AttachRefusal, Fence, OperationError, ProcessState, StatusReport};
-use crate::net::NetError;
 use crate::wire::{Credit, RequestNumber, SessionAnswer};
 
 /// Between these is the pause after which an attach is tried again that met another.
@@ -46,20 +45,18 @@ impl<N: Network> Session<'_, N> {
             SessionAnswer::Failed {
                 error: OperationError::ShuttingDown,
                 ..
-            } => Ok(Some(self.lost(&fault("it is shutting down")))),
+            } => Ok(Some(self.lost("it is shutting down"))),
             SessionAnswer::Fenced { by }
             | SessionAnswer::Failed {
                 error: OperationError::Fenced { by },
                 ..
             } => Ok(Some(self.fenced(ClientError::Fenced { by }))),
-            SessionAnswer::Failed { number, error } => self.failed(number, error),
+            SessionAnswer::Failed { number, error } => self.failed(number, &error),
             SessionAnswer::Detached => Ok(Some(Ended::Over(ClientError::Detached))),
             SessionAnswer::Status(json) => Ok(self.stands(&json)),
             SessionAnswer::Attachments(_) | SessionAnswer::Released(_) => Err(Unfitting),
         };
-        taken.unwrap_or_else(|Unfitting| {
-            Some(self.lost(&fault("its answer fits nothing that was asked")))
-        })
+        taken.unwrap_or_else(|Unfitting| Some(self.lost("its answer fits nothing that was asked")))
     }
 
     fn granted(
@@ -114,10 +111,10 @@ impl<N: Network> Session<'_, N> {
     fn failed(
         &mut self,
         number: RequestNumber,
-        error: OperationError,
+        error: &OperationError,
     ) -> Result<Option<Ended>, Unfitting> {
         let (work, ticket) = self.driver.failover.failed(number)?;
-        let error = match error {
+        let error = match *error {
             OperationError::Unreadable => ClientError::Unreadable,
             OperationError::PastEnd { sectors } => past_end(&work, sectors),
             OperationError::ReadOnly => ClientError::ReadOnly,
@@ -142,23 +139,23 @@ impl<N: Network> Session<'_, N> {
         let report = serde_json::from_slice::<StatusReport>(json);
         let state = report.map_or(ProcessState::Unknown, |report| report.state);
         if let ProcessState::WaitingForMajority { .. } = state {
-            return Some(self.lost(&fault("it reaches no majority")));
+            return Some(self.lost("it reaches no majority"));
         }
         self.checked();
         None
     }
 
     /// The process is gone, or of no use.
-    pub(super) fn lost(&mut self, error: &NetError) -> Ended {
+    pub(super) fn lost(&mut self, why: &str) -> Ended {
         let process = self.process;
-        match self.phase {
-            Phase::Attached { .. } => {
-                tracing::warn!(%process, %error, "lost the process that served the disk");
-            }
-            _ => tracing::debug!(%process, %error, "lost a process"),
+        if let Phase::Attached { .. } = self.phase {
+            tracing::warn!(%process, why, "lost the process that served the disk");
+        } else {
+            tracing::debug!(%process, why, "lost a process");
         }
-        let because = format!("process {process}: {error}");
-        self.driver.waiting.because(because);
+        self.driver
+            .waiting
+            .because(format!("process {process}: {why}"));
         Ended::Lost
     }
 }
@@ -170,8 +167,4 @@ fn past_end(work: &Work, sectors: u64) -> ClientError {
         last: first + count.saturating_sub(1),
         sectors,
     }
-}
-
-fn fault(what: &str) -> NetError {
-    NetError::Fault(what.to_owned())
 }

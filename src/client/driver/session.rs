@@ -7,9 +7,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Driver, hear};
 use crate::client::ClientError;
-use crate::client::network::{Network, Receiver, Sender};
+use crate::client::network::{Network, Receiver, Sender, with_causes};
 use crate::domain::Rank;
-use crate::net::NetError;
 use crate::wire::{SessionAnswer, SessionQuestion};
 
 /// When nothing was answered for so long, the process is asked how it stands, and again after as
@@ -94,7 +93,7 @@ impl<'a, N: Network> Session<'a, N> {
                 biased;
                 received = self.receiver.receive(&mut self.answers) => match received {
                     Ok(()) => self.take_answers(),
-                    Err(error) => Some(self.lost(&error)),
+                    Err(error) => Some(self.lost(&with_causes(&error))),
                 },
                 () = hear(
                     &mut self.driver.commands,
@@ -154,8 +153,7 @@ impl<'a, N: Network> Session<'a, N> {
     fn tick(&mut self) -> Option<Ended> {
         let now = Instant::now();
         if self.receiver.dead_at() <= now {
-            let silence = NetError::Fault("nothing was heard of it for too long".to_owned());
-            return Some(self.lost(&silence));
+            return Some(self.lost("nothing was heard of it for too long"));
         }
         self.driver.waiting.say();
         match self.phase {
@@ -170,9 +168,7 @@ impl<'a, N: Network> Session<'a, N> {
             Phase::Attaching {
                 give_up_at: Some(end),
             } if end <= now => {
-                let slow =
-                    NetError::Fault("it takes long to attach, without a majority?".to_owned());
-                return Some(self.lost(&slow));
+                return Some(self.lost("it did not get the disk attached in time"));
             }
             Phase::Attached { .. } if self.check_at().is_some_and(|due| due <= now) => {
                 self.sender.send(&SessionQuestion::Status);

@@ -24,7 +24,7 @@ impl Client {
     /// nothing attached.
     pub async fn attach(&self, options: AttachOptions) -> Result<Attachment, ClientError> {
         let deadline = options.deadline;
-        let attachment = Attachment::start(Arc::clone(&self.cluster), options);
+        let attachment = Attachment::start(Arc::clone(&self.cluster), &options);
         match deadline {
             None => attachment.granted().await?,
             Some(limit) => timeout(limit, attachment.granted())
