@@ -147,7 +147,7 @@ impl<E: SectorExport> Server<E> {
     /// ESHUTDOWN. Returns a second or so after the grace period at the latest. A unix socket's file
     /// is gone by then.
     ///
-    /// To drop this future closes all connections at once, and drops their requests.
+    /// To drop this future closes all connections at once, and drops their requests and devices.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         let mut door = Door {

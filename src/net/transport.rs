@@ -184,6 +184,11 @@ impl<W: AsyncWrite + Unpin> SealedWriter<W> {
         }
     }
 
+    /// Ends the direction, after what was flushed.
+    pub(super) async fn shutdown(&mut self) -> Result<(), NetError> {
+        Ok(self.stream.shutdown().await?)
+    }
+
     /// Whether everything that was encoded is written.
     pub(super) fn is_idle(&self) -> bool {
         self.encoder.is_empty()

@@ -138,9 +138,10 @@ pub enum SessionAnswer {
         fence: Fence,
         /// How many sectors the volume has.
         sectors: u64,
-        /// What the client may have under way in the session: questions without their answers, and
-        /// what they cost by [`SessionQuestion::cost`]. More is a fault; but a question that
-        /// costs more than all the credit may be asked when nothing else is under way.
+        /// What the client may have under way in the session: questions without their answers,
+        /// other than heartbeats and the detach, and what they cost by
+        /// [`SessionQuestion::cost`]. More is a fault; but a question that costs more than all
+        /// the credit may be asked when nothing else is under way.
         credit: Credit,
     },
     /// The session is not attached; it may try again.
@@ -184,6 +185,22 @@ pub enum SectorValues {
 }
 
 impl SessionQuestion {
+    /// Its number, if its answer names one.
+    pub fn number(&self) -> Option<RequestNumber> {
+        match self {
+            Self::Read { number, .. }
+            | Self::Write { number, .. }
+            | Self::Discard { number, .. }
+            | Self::Flush { number } => Some(*number),
+            Self::Heartbeat
+            | Self::Status
+            | Self::Attachments
+            | Self::Release { .. }
+            | Self::Attach(_)
+            | Self::Detach => None,
+        }
+    }
+
     /// What the question counts against a credit's bytes: the data that it carries, or may be
     /// answered with. Both ends reckon with it.
     pub fn cost(&self) -> u64 {

@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nbd_frontend::memory::MemoryDevice;
 use nbd_frontend::{Address, AlwaysOpen, Options, SectorDevice, SectorExport, Server};
 use tokio::sync::oneshot;
+
+use crate::client::Client;
+use crate::log::Log;
 
 pub(crate) const SIZE: u64 = 128 << 20;
 
@@ -18,6 +21,8 @@ pub(crate) struct Served<D = MemoryDevice> {
     pub(crate) device: Arc<D>,
     pub(crate) address: Address,
     pub(crate) uri: String,
+    /// What the server said.
+    pub(crate) log: Log,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -81,19 +86,41 @@ fn start<D, E: SectorExport>(
         .unwrap();
     let (address, uri) = (server.address().clone(), server.uri());
     let (shutdown, stopped) = oneshot::channel();
+    let log = Log::default();
+    let log_of_thread = log.clone();
     let thread = std::thread::spawn(move || {
+        // Complete only where the runtime has no other threads.
+        let _logging = tracing::subscriber::set_default(log_of_thread);
         runtime.block_on(server.run(async { stopped.await.unwrap_or_default() }));
     });
     Served {
         device,
         address,
         uri,
+        log,
         shutdown: Some(shutdown),
         thread: Some(thread),
     }
 }
 
+/// Waits for something that another thread is about to do.
+pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !happened() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "{what} does not happen"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 impl<D> Served<D> {
+    /// Whether a new client is admitted, or would be in a moment when this one has gone again.
+    pub(crate) fn has_a_free_seat(&self) -> bool {
+        matches!(Client::connect(self).stream.peek(&mut [0]), Ok(1))
+    }
+
     pub(crate) fn socket_address(&self) -> SocketAddr {
         match &self.address {
             Address::Tcp { host, port } => SocketAddr::new(host.parse().unwrap(), *port),
