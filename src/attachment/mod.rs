@@ -19,8 +19,8 @@
 //!   enough, and others do not keep overtaking it. Nothing is tried again by itself: that is the
 //!   client's, after a random pause.
 //!
-//! That somebody is refused because the volume is held is a courtesy. It is as good as what
-//! processes have heard of one another, and nothing rests on it.
+//! That somebody is refused because the volume is held is a courtesy to hosts. It is as good as
+//! what processes have heard of one another, and nothing of the above rests on it.
 //!
 //! # What it relies on
 //! - Whoever drives it: [`Output::Raise`] and [`Output::Stable`] reach every register in their
@@ -63,6 +63,7 @@
 //!      |     read-only: the highest
 //!      |---- anybody refuses, or this process accepts another fence ----> Refused
 //!      |     a majority has acknowledged, and this process
+//!      |     (a reader under an exclusive one: and the process that opened it)
 //!      `----------------------------------------------------------------> Granted
 //! ```
 //! This process is asked as all others are, by way of `fencing`.
@@ -93,17 +94,19 @@
 //!   owner's. An owner is then told that it was fenced though it was not, if it had begun two opens
 //!   or more without hearing that they were granted, and the process restarted in between.
 //! - **A failed open makes way** for the fence of its number that is open, which a register's
-//!   request proves. Otherwise the process would never serve that generation.
+//!   request proves. Otherwise the process would never serve that generation. What has drained for
+//!   the one has for the other, since nothing is served in between.
 //! - **Fences of one number that dispute it** (opens that failed each where the other was accepted)
 //!   would keep readers out for ever, since they open nothing. Where no holder says which of them
 //!   is open, a reader opens a shared generation after all; there is nobody to be fenced by it.
-//! - **An earlier session does not refuse its own client.** Neither is one joined that is the
-//!   client's own (rule 6).
+//! - **A client's earlier session does not refuse it**, nor is it joined: what the client opens is
+//!   a generation of its own (rule 6).
 //! - **Attaches of one process do not overtake each other** unless they insist: the second is told
 //!   that they contended, and finds the first as a holder when it comes again.
-//! - **A reader may run beside a writer elsewhere**, if it came between the writer's open and its
-//!   grant. It is an error of courtesy: reads of several processes under one generation are as safe
-//!   as they are when it is shared.
+//! - **A reader elsewhere asks the writer's process**, whose generation it confirms, even beyond a
+//!   majority, as long as that can be reached; and it refuses while a writer of that generation
+//!   runs, or opens it. Otherwise one that came between the writer's open and its grant would run
+//!   beside it in another process, and settle what the writer then saw change.
 
 mod attaches;
 mod event;
