@@ -126,7 +126,7 @@ fn as_text(answers: &[Answer<AttachmentsReport>]) -> String {
     };
     let silent = silent(answers);
     if !silent.is_empty() {
-        text.push_str(&format!("incomplete: {silent}\n"));
+        text = text + "incomplete: " + &silent + "\n";
     }
     text
 }

@@ -20,6 +20,10 @@ use load::Plan;
 /// Measure how fast the disk is; reads only, unless --read is below 100
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch that users know"
+)]
 pub(crate) struct Bench {
     /// The cluster.toml that `atdd init` wrote; the client key is enough
     #[arg(long, value_name = "FILE")]

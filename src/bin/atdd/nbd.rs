@@ -156,14 +156,14 @@ impl Nbd {
 async fn serve(cluster: Cluster, address: &Address, options: AttachOptions) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
-    let served = Options {
+    let terms = Options {
         description: "Atomic Disk Drive".to_owned(),
         read_only: options.kind == atdd::domain::AttachKind::ReadOnly,
         grace: GRACE,
         ..Options::default()
     };
     let gateway = Arc::new(Gateway::new(cluster, options));
-    let server = Server::bind(address, served, Arc::clone(&gateway)).await?;
+    let server = Server::bind(address, terms, Arc::clone(&gateway)).await?;
     output::print(&format!("{}\n", server.uri()))?;
     server
         .run(async {

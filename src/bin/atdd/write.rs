@@ -160,19 +160,16 @@ struct Input {
 
 impl Input {
     fn open(path: Option<&Path>, count: Option<NonZeroU64>) -> Result<Self> {
-        let file = match path {
-            Some(path) => {
-                let file = File::open(path);
-                file.with_context(|| format!("{} cannot be read", path.display()))?
-            }
-            None => {
-                let stdin = io::stdin().as_fd().try_clone_to_owned();
-                File::from(stdin.context("stdin is closed")?)
-            }
+        let file = if let Some(path) = path {
+            let file = File::open(path);
+            file.with_context(|| format!("{} cannot be read", path.display()))?
+        } else {
+            let stdin = io::stdin().as_fd().try_clone_to_owned();
+            File::from(stdin.context("stdin is closed")?)
         };
         let metadata = file.metadata().context("the input cannot be read")?;
         // What is read of stdin may begin in the middle of its file.
-        let known = (metadata.is_file() && path.is_some()).then(|| metadata.len());
+        let known = (metadata.is_file() && path.is_some()).then_some(metadata.len());
         let there = known.map(|bytes| bytes.div_ceil(SECTOR_SIZE_U64));
         let count = count.map(NonZeroU64::get);
         if let (Some(there), Some(count)) = (there, count) {
