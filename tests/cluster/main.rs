@@ -5,6 +5,7 @@
 mod attachments;
 mod classic;
 mod faults;
+mod library;
 mod limits;
 mod machine;
 mod nbd;

@@ -1,0 +1,189 @@
+//! The client library against real processes: attached, failing over, taken over, given back.
+
+use std::time::{Duration, Instant};
+
+use atdd::client::{AttachOptions, Attachment, Client, ClientError};
+use atdd::config::ClusterFile;
+use atdd::domain::{Mode, SECTOR_SIZE};
+use atdd::wire::SectorValues;
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+
+use crate::classic;
+use crate::classic::sector_of;
+use crate::machine::{Machine, PATIENCE};
+
+const SECTORS: u64 = 128;
+
+/// What a client may take to go on through another process, with some more for a busy machine.
+const FAILOVER: Duration = Duration::from_secs(6);
+
+fn client(machine: &Machine) -> Client {
+    let file = ClusterFile::load(&machine.config()).unwrap();
+    Client::new(file.cluster().unwrap())
+}
+
+async fn attached(machine: &Machine, options: AttachOptions) -> Attachment {
+    let attached = within(PATIENCE, client(machine).attach(options)).await;
+    attached.unwrap()
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(limit, work).await;
+    done.expect("it does not take as long")
+}
+
+/// The rank of the process that runs the operations of an exclusive attachment.
+fn coordinator(disk: &Attachment) -> usize {
+    match disk.fence().mode {
+        Mode::Exclusive { tag, .. } => tag.coordinator.number().into(),
+        Mode::Shared => panic!("it is exclusive"),
+    }
+}
+
+/// Writes every sector, all at the same time.
+fn write_all(disk: &Attachment, byte: u8) -> JoinSet<Result<(), ClientError>> {
+    let mut writes = JoinSet::new();
+    for sector in 0..SECTORS {
+        let disk = disk.clone();
+        writes.spawn(async move { disk.write(sector, sector_of(byte)).await });
+    }
+    writes
+}
+
+async fn done(mut writes: JoinSet<Result<(), ClientError>>) {
+    while let Some(written) = writes.join_next().await {
+        written.unwrap().unwrap();
+    }
+}
+
+/// The first byte of each of these sectors.
+async fn bytes(disk: &Attachment, first: u64, count: u64) -> Vec<u8> {
+    let values = within(PATIENCE, disk.read(first, count)).await.unwrap();
+    let mut bytes = Vec::new();
+    for value in values {
+        match value {
+            SectorValues::Zeroes(count) => bytes.extend((0..count).map(|_| 0)),
+            SectorValues::Data(data) => bytes.extend(data.iter().step_by(SECTOR_SIZE)),
+        }
+    }
+    bytes
+}
+
+fn all(byte: u8) -> Vec<u8> {
+    vec![byte; usize::try_from(SECTORS).unwrap()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_goes_on_through_another_process_when_its_own_is_killed() {
+    let mut machine = Machine::running(3, "1MiB");
+    let disk = attached(&machine, AttachOptions::exclusive()).await;
+    for byte in 1..=3 {
+        done(write_all(&disk, byte)).await;
+        let before = disk.fence().generation;
+        let rank = coordinator(&disk);
+        let writes = write_all(&disk, byte + 100);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        machine.kill(rank);
+        let killed = Instant::now();
+        within(PATIENCE, done(writes)).await;
+        within(PATIENCE, disk.write(0, sector_of(byte + 100)))
+            .await
+            .unwrap();
+        assert!(killed.elapsed() < FAILOVER, "{:?}", killed.elapsed());
+        assert!(disk.fence().generation > before);
+        assert_ne!(coordinator(&disk), rank);
+        assert_eq!(bytes(&disk, 0, SECTORS).await, all(byte + 100));
+        machine.start(rank, &[]);
+        machine.wait_for_status(0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_not_harmed_by_a_stop_of_its_process() {
+    let mut machine = Machine::running(3, "1MiB");
+    let disk = attached(&machine, AttachOptions::exclusive()).await;
+    let rank = coordinator(&disk);
+    let writes = write_all(&disk, 1);
+    let reader = disk.clone();
+    let reading = tokio::spawn(async move { bytes(&reader, 0, SECTORS).await });
+    assert!(machine.stop(rank).success(), "{}", machine.log(rank));
+    within(PATIENCE, done(writes)).await;
+    within(PATIENCE, reading).await.unwrap();
+    assert_eq!(bytes(&disk, 0, SECTORS).await, all(1));
+}
+
+/// The process is paused while it has writes; the client goes on through another and writes
+/// something newer. What the paused one had must not come back when it wakes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_paused_process_had_is_not_put_on_top_of_what_came_after() {
+    let machine = Machine::running(3, "1MiB");
+    let disk = attached(&machine, AttachOptions::exclusive()).await;
+    let rank = coordinator(&disk);
+    let writes = write_all(&disk, 1);
+    machine.signal(rank, Signal::STOP);
+    within(PATIENCE, done(writes)).await;
+    assert_ne!(coordinator(&disk), rank);
+    done(write_all(&disk, 2)).await;
+    machine.signal(rank, Signal::CONT);
+    for _ in 0..10 {
+        assert_eq!(bytes(&disk, 0, SECTORS).await, all(2));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_is_held_taken_over_and_given_back() {
+    let machine = Machine::running(3, "1MiB");
+    let first = attached(&machine, AttachOptions::exclusive()).await;
+    first.write(1, sector_of(1)).await.unwrap();
+    // The processes tell one another.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let refused = client(&machine).attach(AttachOptions::exclusive()).await;
+    let Err(ClientError::Held(holder)) = refused else {
+        panic!("it is held: {refused:?}");
+    };
+    assert!(holder.client.starts_with("127.0.0.1:"), "{holder:?}");
+    assert_eq!(usize::from(holder.process.number()), coordinator(&first));
+    let second = attached(
+        &machine,
+        AttachOptions {
+            take_over: true,
+            ..AttachOptions::exclusive()
+        },
+    )
+    .await;
+    let by = second.fence().generation;
+    assert_eq!(within(PATIENCE, first.fenced()).await, by);
+    let late = within(PATIENCE, first.write(1, sector_of(9))).await;
+    assert!(matches!(late, Err(ClientError::Fenced { .. })), "{late:?}");
+    assert_eq!(bytes(&second, 1, 1).await, [1]);
+    second.write(1, sector_of(2)).await.unwrap();
+    within(PATIENCE, second.detach()).await;
+    let third = attached(&machine, AttachOptions::exclusive()).await;
+    assert_eq!(bytes(&third, 1, 1).await, [2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shared_clients_and_classic_ones_see_one_disk() {
+    let machine = Machine::running(3, "1MiB");
+    // So that it is not the first generation of all.
+    let before = attached(&machine, AttachOptions::exclusive()).await;
+    before.write(1, sector_of(1)).await.unwrap();
+    within(PATIENCE, before.detach()).await;
+    let one = attached(&machine, AttachOptions::shared()).await;
+    let other = attached(&machine, AttachOptions::shared()).await;
+    assert_eq!(bytes(&one, 1, 1).await, [1]);
+    for byte in 2..20 {
+        let (writer, reader) = match byte % 2 {
+            0 => (&one, &other),
+            _ => (&other, &one),
+        };
+        writer.write(1, sector_of(byte)).await.unwrap();
+        assert_eq!(bytes(reader, 1, 1).await, [byte]);
+        let mut classic = classic::Client::to(&machine, usize::from(byte % 3) + 1);
+        assert_eq!(classic.read(1), sector_of(byte));
+        classic.write(2, sector_of(byte));
+        assert_eq!(bytes(reader, 2, 1).await, [byte]);
+    }
+}
