@@ -187,3 +187,35 @@ async fn shared_clients_and_classic_ones_see_one_disk() {
         assert_eq!(bytes(reader, 2, 1).await, [byte]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_come_all_at_once_get_their_turns() {
+    let machine = Machine::running(3, "1MiB");
+    let mut clients = JoinSet::new();
+    for number in 1..=6 {
+        let client = client(&machine);
+        clients.spawn(async move {
+            let disk = loop {
+                match client.attach(AttachOptions::exclusive()).await {
+                    Ok(disk) => break disk,
+                    Err(ClientError::Held(_) | ClientError::Fenced { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            };
+            for round in 0..5 {
+                let byte = number * 10 + round;
+                disk.write(1, sector_of(byte)).await?;
+                assert_eq!(bytes(&disk, 1, 1).await, [byte]);
+            }
+            disk.detach().await;
+            Ok::<(), ClientError>(())
+        });
+    }
+    // Who comes before the others have heard of a holder may fence him.
+    let fenced = |ended: &Result<(), ClientError>| matches!(ended, Err(ClientError::Fenced { .. }));
+    while let Some(ended) = within(PATIENCE, clients.join_next()).await {
+        let ended = ended.unwrap();
+        assert!(ended.is_ok() || fenced(&ended), "{ended:?}");
+    }
+}
