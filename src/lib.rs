@@ -8,11 +8,13 @@
 //! # The way of a write
 //!
 //! ```text
-//!   NBD client      kernel driver, any classic client
-//!       │                     │
-//!  nbd_frontend        net::listener (classic connection)
-//!       └────────┬────────────┘
-//!          process::Disk            cut into operations, admitted
+//!   NBD client      client library      kernel driver, any classic client
+//!       │                  │                     │
+//!  nbd_frontend      net::listener (session)    net::listener (classic connection)
+//!       └────────┬─────────┘                     │
+//!   process::AttachedDisk                  process::Disk      under whose authority
+//!                └───────────┬───────────────────┘
+//!                process::Operations                          cut to size, admitted
 //!                │
 //!         process::Worker ────────── owns one shard:
 //!                │                   register::AtomicRegister, pure
@@ -44,7 +46,7 @@
 //! | [`store`] | crash-safe sectors on a local directory | other processes |
 //! | [`attachment`] | generations: who may write, and how that changes hands | files, sockets, clocks |
 //! | [`net`] | listener, classic connections, sessions, links to peers | the algorithm |
-//! | [`process`] | workers, birth of the cluster, start and stop | formats |
+//! | [`process`] | workers, attachments, birth of the cluster, start and stop | formats |
 //! | [`client`] | what the command line asks of a running cluster | the store |
 //!
 //! `wire`, `register` and `store` never see one another; they meet in the types of `domain`. A
