@@ -221,13 +221,12 @@ impl AtomicRegister {
         }
     }
 
-    /// An own operation goes on without the own copy.
     fn refused(&mut self, purpose: StorePurpose, out: &mut Vec<Output>) {
         self.gate.completed(purpose);
         match purpose {
             StorePurpose::Peer(number) => self.replica.refused(number, self.gate.accepted(), out),
             StorePurpose::Heal(_) => self.operations.end_heal(),
-            StorePurpose::Operation(_) => {}
+            StorePurpose::Operation(sequence) => self.operations.refused(sequence, out),
         }
     }
 }
