@@ -129,6 +129,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_shutdown_shortens_the_end_of_a_lost_device() {
+        let (server, close) = oneshot::channel();
+        let begin = Instant::now();
+        let mut ending = Ending::new(close, std::future::ready(()));
+        assert_eq!(ending.begins().await, End::Lost);
+        let deadline = begin + LOST_GRACE / 2;
+        let say = async { server.send(Close::Drain { deadline }).unwrap() };
+        tokio::join!(ending.is_due(), say);
+        assert_eq!(begin.elapsed(), LOST_GRACE / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_connection_that_ends_by_itself_still_hears_of_both() {
         let (server, close) = oneshot::channel();
         let mut ending = Ending::new(close, sleep(LONG));

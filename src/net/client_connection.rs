@@ -3,6 +3,8 @@
 //! Its halves are for one task, which runs them side by side with `select!`: every future here may
 //! be dropped and asked for again, and nothing is lost. What is left to the driver:
 //!
+//! - to ask a small question first, alone, such as the attach: a process reads no more than a few
+//!   KiB before it believes the client;
 //! - to keep within the credit that [`SessionAnswer::Attached`] grants;
 //! - to send a heartbeat at [`ClientSender::heartbeat_at`], or the process drops the session;
 //! - to give the session up at [`ClientReceiver::dead_at`], if nothing was received until then;

@@ -52,7 +52,7 @@ use bytes::Bytes;
 
 use super::peer::Credit;
 use crate::domain::{
-    Attach, AttachRefusal, Fence, Generation, OperationError, OwnerId, SECTOR_SIZE,
+    Attach, AttachRefusal, Fence, Generation, OperationError, OwnerId, SECTOR_SIZE_U64,
 };
 
 /// The most bytes of JSON that a status, or a list of attachments, has.
@@ -204,11 +204,10 @@ impl SessionQuestion {
     /// What the question counts against a credit's bytes: the data that it carries, or may be
     /// answered with. Both ends reckon with it.
     pub fn cost(&self) -> u64 {
-        const SECTOR_BYTES: u64 = SECTOR_SIZE as u64;
         const JSON_BYTES: u64 = STATUS_BYTES_MAX as u64;
         match self {
             Self::Status | Self::Attachments => JSON_BYTES,
-            Self::Read { count, .. } => u64::from(*count) * SECTOR_BYTES,
+            Self::Read { count, .. } => u64::from(*count) * SECTOR_SIZE_U64,
             Self::Write { data, .. } => u64::try_from(data.len()).expect("memory is below 2^64"),
             Self::Heartbeat
             | Self::Release { .. }

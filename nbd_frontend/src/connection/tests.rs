@@ -140,3 +140,31 @@ async fn an_idle_connection_keeps_no_timer_and_no_large_buffer() {
     let after = step(3 * LOOK_INTERVAL).await;
     assert!(!after.0 && after.1 <= before.1, "{after:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_device_ends_the_connection_when_nothing_is_under_way_or_after_a_second() {
+    const LOST_AFTER: Duration = Duration::from_secs(100);
+    for (kind, expected) in [(None, LOST_AFTER), (Some(0), LOST_AFTER + FAREWELL)] {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let (mut client, server) = duplex(PIPE_BYTES);
+        let Admission { seat, .. } = Seats::new(1).admit().unwrap();
+        let connection = Connection::new(link(server), rules(&budget), seat);
+        let (_server, close) = oneshot::channel();
+        let ending = Ending::new(close, tokio::time::sleep(LOST_AFTER));
+        let run = connection.run(ending, |_, _| pending());
+        let begin = Instant::now();
+        let talk = async move {
+            if let Some(kind) = kind {
+                client.write_all(&request(kind, 4096)).await.unwrap();
+                assert_eq!(client.read_u32().await.unwrap(), 0x6744_6698);
+                assert_eq!(client.read_u32().await.unwrap(), 108);
+                assert_eq!(client.read_u64().await.unwrap(), 0);
+            }
+            assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+            begin.elapsed()
+        };
+        let (ended, elapsed) = tokio::join!(run, talk);
+        ended.unwrap();
+        assert_eq!(elapsed, expected);
+    }
+}

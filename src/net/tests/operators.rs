@@ -154,13 +154,13 @@ async fn a_flush_that_is_dropped_loses_nothing() {
 #[tokio::test]
 async fn heartbeats_keep_a_session_and_silence_ends_it() {
     let settings = Settings {
-        client_heartbeat_after: Duration::from_millis(50),
-        client_dead_after: Duration::from_millis(250),
+        client_heartbeat_after: Duration::from_millis(100),
+        client_dead_after: Duration::from_secs(1),
         ..Settings::default()
     };
     let limits = ClientLimits {
-        heartbeat_after: Duration::from_millis(50),
-        dead_after: Duration::from_secs(2),
+        heartbeat_after: Duration::from_millis(100),
+        dead_after: Duration::from_secs(5),
         ..ClientLimits::default()
     };
     let server = Server::start(settings).await;
@@ -168,7 +168,7 @@ async fn heartbeats_keep_a_session_and_silence_ends_it() {
     attach(&server, &mut sender, &mut receiver).await;
     let start = Instant::now();
     let mut answers = Vec::new();
-    while start.elapsed() < Duration::from_millis(800) {
+    while start.elapsed() < Duration::from_secs(2) {
         assert!(Instant::now() < receiver.dead_at());
         tokio::select! {
             next = receiver.receive(&mut answers) => next.unwrap(),
@@ -179,7 +179,7 @@ async fn heartbeats_keep_a_session_and_silence_ends_it() {
         }
     }
     let beats = answers.len();
-    assert!((4..=16).contains(&beats), "{beats} heartbeats");
+    assert!((4..=20).contains(&beats), "{beats} heartbeats");
     assert!(
         answers
             .iter()

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    AttachKind, CLIENT_NAME_BYTES_MAX, Holder, Incarnation, JoinKey, Mode, Rank, Tag,
+    AttachKind, CLIENT_NAME_BYTES_MAX, Holder, Incarnation, JoinKey, Mode, Rank, SECTOR_SIZE, Tag,
 };
 use crate::wire::{Encoder, MESSAGE_BYTES_MAX, MessageError, MessageStream};
 
