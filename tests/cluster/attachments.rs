@@ -1,319 +1,177 @@
-//! Attachments on real processes: failover, take-over, and what a paused process may not do.
+//! Who may use the disk while somebody else does.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use atdd::client::{AttachOptions, Attachment, Client, ClientError};
-use atdd::config::ClusterFile;
-use atdd::domain::{Fence, Mode, SECTOR_SIZE};
-use atdd::wire::SectorValues;
-use bytes::Bytes;
+use atdd::wire::ClientCommand;
 use rustix::process::Signal;
 
+use crate::classic::{Client, sector_of};
 use crate::machine::{Machine, PATIENCE};
-use crate::tools::installed;
+use crate::nbd::NbdClient;
 
-/// The seeds' first failing history, on real processes: the coordinator is paused with writes under
-/// way, its client goes on through another, and then it wakes.
-#[test]
-fn a_paused_process_brings_nothing_old_back() {
-    const SECTORS: u64 = 64;
-    const PAUSE: Duration = Duration::from_secs(10);
-    let machine = Machine::running(3, "4MiB");
-    run_async(async {
-        let disk = attach(&machine, AttachOptions::exclusive()).await;
-        let paused = coordinator(disk.fence());
-        let writing = Arc::new(AtomicBool::new(true));
-        let writers: Vec<_> = (0..SECTORS)
-            .map(|sector| tokio::spawn(write_until(disk.clone(), sector, Arc::clone(&writing))))
-            .collect();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        machine.signal(paused, Signal::STOP);
-        let since = Instant::now();
-        tokio::time::sleep(PAUSE / 2).await;
-        writing.store(false, Ordering::Relaxed);
-        let mut last = Vec::new();
-        for writer in writers {
-            last.push(writer.await.unwrap());
-        }
-        assert_ne!(
-            coordinator(disk.fence()),
-            paused,
-            "it goes on through another"
-        );
-        assert!(
-            since.elapsed() < PAUSE,
-            "and without the one that is paused"
-        );
-        tokio::time::sleep(PAUSE.saturating_sub(since.elapsed())).await;
-        check_all(&disk, &last).await;
-        machine.signal(paused, Signal::CONT);
-        let woken = Instant::now();
-        while woken.elapsed() < Duration::from_secs(2) {
-            check_all(&disk, &last).await;
-        }
-        disk.detach().await;
-        machine.wait_for_status(0);
-        let reader = attach(&machine, AttachOptions::read_only()).await;
-        check_all(&reader, &last).await;
-    });
-}
-
-#[test]
-fn a_second_host_is_refused_and_a_take_over_ends_the_first() {
-    let machine = Machine::running(3, "4MiB");
-    run_async(async {
-        let first = attach(&machine, AttachOptions::exclusive()).await;
-        write(&first, 7, 1).await.unwrap();
-        let refused = client(&machine).attach(AttachOptions::exclusive()).await;
-        let Err(ClientError::Held(holder)) = refused else {
-            panic!("the disk is held, but: {refused:?}");
-        };
-        assert!(holder.client.starts_with("127.0.0.1:"), "{holder:?}");
-
-        let by_hand = command(&machine, "write", &["--sector", "7"], &[9; SECTOR_SIZE]);
-        assert_eq!(by_hand.status.code(), Some(1));
-        let said = String::from_utf8(by_hand.stderr).unwrap();
-        assert!(
-            said.contains(&holder.client) && said.contains("--take-over"),
-            "{said}"
-        );
-
-        let options = AttachOptions {
-            take_over: true,
-            ..AttachOptions::exclusive()
-        };
-        let second = attach(&machine, options).await;
-        assert!(second.fence().generation > first.fence().generation);
-        write(&second, 7, 2).await.unwrap();
-        let late = write(&first, 7, 3).await;
-        assert!(matches!(late, Err(ClientError::Fenced { .. })), "{late:?}");
-        assert_eq!(first.fenced().await, second.fence().generation);
-        assert!(
-            first.read(7, 1).await.is_err(),
-            "its view of the disk is over, too"
-        );
-        assert_eq!(read(&second, 7).await, 2);
-        second.detach().await;
-
-        let by_hand = command(&machine, "write", &["--sector", "7"], &[9; SECTOR_SIZE]);
-        assert!(by_hand.status.success(), "{by_hand:?}");
-        let read = command(&machine, "read", &["--sector", "7"], &[]);
-        assert!(
-            read.stdout == [9; SECTOR_SIZE],
-            "{:?}",
-            String::from_utf8_lossy(&read.stderr)
-        );
-    });
-}
-
-#[test]
-fn fio_verifies_through_a_gateway_while_every_process_is_killed_in_turn() {
-    if !installed("fio") {
-        return;
+/// A cluster of three that serves, each process with an NBD socket of its own.
+fn with_exports() -> (Machine, [PathBuf; 3]) {
+    let mut machine = Machine::new(3, "1MiB");
+    let sockets = [2, 3].map(|rank| machine.path().join(format!("nbd-{rank}.sock")));
+    machine.start(1, &[]);
+    for (rank, socket) in (2..).zip(&sockets) {
+        start_with_export(&mut machine, rank, socket);
     }
-    let mut machine = Machine::running(3, "64MiB");
-    let gateway = Gateway::start(&machine);
-    let log = std::fs::File::create(machine.path().join("fio.log")).unwrap();
-    let mut fio = Command::new("fio")
-        .args([
-            "--name=verify",
-            "--ioengine=nbd",
-            "--rw=randwrite",
-            "--bs=4k",
-            "--iodepth=32",
-        ])
-        .args([
-            "--size=32m",
-            "--loops=4",
-            "--verify=crc32c",
-            "--verify_fatal=1",
-        ])
-        .arg(format!("--uri={}", gateway.uri))
-        .current_dir(machine.path())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
+    machine.wait_for_status(0);
+    let first = machine.nbd_socket();
+    let [second, third] = sockets;
+    (machine, [first, second, third])
+}
+
+fn start_with_export(machine: &mut Machine, rank: usize, socket: &std::path::Path) {
+    machine.start(rank, &["--nbd", &format!("unix:{}", socket.display())]);
+}
+
+/// The generations that the processes have, by what they report.
+fn generations(machine: &Machine) -> Vec<u64> {
+    let (_, status) = machine.status();
+    let processes = status["processes"].as_array().unwrap();
+    let generation = |process: &serde_json::Value| process["report"]["generation"].as_u64();
+    processes.iter().filter_map(generation).collect()
+}
+
+/// Who holds the disk is told from process to process; it takes a moment.
+fn heard_of() {
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+fn until(what: &str, mut met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !met() {
+        assert!(Instant::now() < deadline, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_second_export_is_refused_until_the_last_client_of_the_first_has_left() {
+    let (machine, exports) = with_exports();
+    let mut first = NbdClient::open(&exports[0]).unwrap();
+    let mut beside = NbdClient::open(&exports[0]).unwrap();
+    first.write(1, 1);
+    beside.write(2, 2);
+    heard_of();
+    for export in &exports[1..] {
+        let Err(refusal) = NbdClient::open(export) else {
+            panic!("the disk is held");
+        };
+        let expected = format!(
+            "the disk is held by NBD at {} through process 1",
+            machine.nbd_uri()
+        );
+        assert!(refusal.contains(&expected), "{refusal}");
+    }
+    drop(first);
+    heard_of();
+    assert!(NbdClient::open(&exports[1]).is_err(), "one is left");
+    drop(beside);
+    let mut second = NbdClient::open_in_time(&exports[1]);
+    assert_eq!((second.read(1), second.read(2)), (1, 2));
+    second.write(1, 3);
+    heard_of();
+    assert!(NbdClient::open(&exports[0]).is_err());
+}
+
+#[test]
+fn classic_clients_are_closed_while_somebody_holds_the_disk_and_served_again_after() {
+    let (machine, exports) = with_exports();
+    Client::to(&machine, 2).write(1, sector_of(1));
+    let mut before = Client::to(&machine, 2);
+    assert_eq!(before.read(1), sector_of(1));
+    let mut holder = NbdClient::open(&exports[0]).unwrap();
+    assert_eq!(holder.read(1), 1);
+    holder.write(1, 2);
+    heard_of();
     for rank in 1..=3 {
-        std::thread::sleep(Duration::from_millis(700));
-        machine.kill(rank);
-        std::thread::sleep(Duration::from_millis(700));
-        machine.start(rank, &[]);
-        machine.wait_for_status(0);
+        let mut client = Client::to(&machine, rank);
+        client.send(1, ClientCommand::Write(sector_of(9)));
+        assert!(client.receive().is_none(), "process {rank} does not answer");
     }
-    let ended = fio.wait().unwrap();
-    let output = std::fs::read_to_string(machine.path().join("fio.log")).unwrap();
-    assert!(ended.success(), "{output}\n{}", gateway.log());
-}
-
-/// After a take-over with a process missing, whatever an older generation has left is settled: by
-/// ranges, however many sectors there are.
-#[test]
-fn settling_costs_a_record_for_a_range() {
-    let mut machine = Machine::running(3, "1TiB");
-    run_async(async {
-        let disk = attach(&machine, AttachOptions::exclusive()).await;
-        for sector in 0..200 {
-            write(&disk, sector * 7, 1).await.unwrap();
-        }
-        disk.detach().await;
-        machine.kill(3);
-        let disk = attach(&machine, AttachOptions::exclusive()).await;
-        for piece in 0..64 {
-            disk.read(piece * 1024, 1024).await.unwrap();
-        }
-        for sector in 0..200 {
-            assert_eq!(read(&disk, sector * 7).await, 1);
-        }
-        let (_, status) = machine.status();
-        for rank in 1..=2 {
-            let records = &status["processes"][rank - 1]["report"]["settle_records"];
-            let records = records.as_u64().unwrap();
-            assert!(
-                (1..2_000).contains(&records),
-                "{records} records in process {rank}"
-            );
-        }
+    before.send(1, ClientCommand::Read);
+    assert!(before.receive().is_none(), "nor over an old connection");
+    let said = machine.log(2);
+    assert!(said.contains("the disk is held by NBD at"), "{said}");
+    assert_eq!(holder.read(1), 2);
+    drop(holder);
+    until("the end of it", || {
+        let mut client = Client::to(&machine, 3);
+        client.send(1, ClientCommand::Read);
+        client
+            .receive()
+            .is_some_and(|response| response.content == sector_of(2))
     });
+    Client::to(&machine, 1).write(1, sector_of(4));
+    assert_eq!(Client::to(&machine, 2).read(1), sector_of(4));
 }
 
-fn client(machine: &Machine) -> Client {
-    let file = ClusterFile::load(&machine.config()).unwrap();
-    Client::new(file.cluster().unwrap())
-}
-
-async fn attach(machine: &Machine, options: AttachOptions) -> Attachment {
-    let client = client(machine);
-    let attached = tokio::time::timeout(PATIENCE, client.attach(options)).await;
-    attached.expect("a majority is there").unwrap()
-}
-
-fn coordinator(fence: Fence) -> usize {
-    match fence.mode {
-        Mode::Shared => panic!("the attachment is exclusive"),
-        Mode::Exclusive { tag, .. } => tag.coordinator.number().into(),
+#[test]
+fn every_attachment_raises_the_generation_and_no_restart_forgets_it() {
+    let (mut machine, exports) = with_exports();
+    assert_eq!(generations(&machine), [0, 0, 0]);
+    for generation in 1..=3 {
+        let mut client = NbdClient::open_in_time(&exports[0]);
+        client.write(1, 1);
+        drop(client);
+        until("the generation", || {
+            generations(&machine) == [generation; 3]
+        });
     }
+    machine.kill_all();
+    machine.start(1, &[]);
+    machine.start(2, &[]);
+    machine.start(3, &[]);
+    machine.wait_for_status(0);
+    assert_eq!(generations(&machine), [3, 3, 3]);
+    let mut client = NbdClient::open(&exports[0]).unwrap();
+    assert_eq!(client.read(1), 1);
+    until("the generation", || generations(&machine) == [4; 3]);
 }
 
-/// Writes ever higher versions, one after another; the last one, which was acknowledged.
-async fn write_until(disk: Attachment, sector: u64, writing: Arc<AtomicBool>) -> u64 {
-    let mut version = 0;
-    while writing.load(Ordering::Relaxed) {
-        version += 1;
-        write(&disk, sector, version).await.unwrap();
-    }
-    version
+#[test]
+fn a_disk_whose_process_died_is_taken_by_the_next_who_asks() {
+    let (mut machine, exports) = with_exports();
+    let mut first = NbdClient::open(&exports[0]).unwrap();
+    first.write(1, 1);
+    heard_of();
+    machine.kill(1);
+    let mut second = NbdClient::open_in_time(&exports[1]);
+    assert_eq!(second.read(1), 1);
+    second.write(1, 2);
+    until("the sweep", || {
+        let log = machine.log(2);
+        log.contains("settled the whole disk under generation 2")
+    });
+    machine.start(1, &[]);
+    machine.wait_for_status(0);
+    heard_of();
+    assert!(
+        NbdClient::open(&exports[0]).is_err(),
+        "it is held elsewhere"
+    );
+    drop(second);
+    assert_eq!(NbdClient::open_in_time(&exports[0]).read(1), 2);
 }
 
-async fn check_all(disk: &Attachment, last: &[u64]) {
-    for (sector, &version) in (0..).zip(last) {
-        assert_eq!(read(disk, sector).await, version, "of sector {sector}");
-    }
-}
-
-async fn write(disk: &Attachment, sector: u64, version: u64) -> Result<(), ClientError> {
-    let mut bytes = vec![0; SECTOR_SIZE];
-    for place in bytes.chunks_exact_mut(8) {
-        place.copy_from_slice(&version.to_be_bytes());
-    }
-    disk.write(sector, Bytes::from(bytes)).await
-}
-
-async fn read(disk: &Attachment, sector: u64) -> u64 {
-    match &disk.read(sector, 1).await.unwrap()[..] {
-        [SectorValues::Data(bytes)] => {
-            let version = &bytes[..8];
-            assert!(bytes.chunks_exact(8).all(|place| place == version), "torn");
-            u64::from_be_bytes(version.try_into().unwrap())
-        }
-        [SectorValues::Zeroes(1)] => 0,
-        other => panic!("one sector was read: {other:?}"),
-    }
-}
-
-fn run_async(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(test);
-}
-
-fn command(
-    machine: &Machine,
-    name: &str,
-    arguments: &[&str],
-    input: &[u8],
-) -> std::process::Output {
-    use std::io::Write;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_atdd"))
-        .arg(name)
-        .arg("--config")
-        .arg(machine.config())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A command that fails early does not read what it is given.
-    stdin.write_all(input).ok();
-    drop(stdin);
-    child.wait_with_output().unwrap()
-}
-
-/// `atdd nbd`, killed when it is dropped.
-struct Gateway {
-    child: Child,
-    uri: String,
-    log: std::path::PathBuf,
-}
-
-impl Gateway {
-    fn start(machine: &Machine) -> Self {
-        let socket = machine.path().join("gateway.sock");
-        let path = machine.path().join("gateway.log");
-        let log = std::fs::File::create(&path).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_atdd"))
-            .args(["nbd", "--config"])
-            .arg(machine.config())
-            .arg("--unix")
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let gateway = Self {
-            child,
-            uri: format!("nbd+unix:///?socket={}", socket.display()),
-            log: path,
-        };
-        gateway.wait_for(&socket);
-        gateway
-    }
-
-    fn wait_for(&self, socket: &Path) {
-        let begin = Instant::now();
-        while !socket.exists() {
-            assert!(begin.elapsed() < PATIENCE, "{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
+/// A host writes through one process and hears nothing, since that is paused; it goes on through
+/// another. When the first one wakes it must not put the old value on top of the newer one.
+#[test]
+fn a_write_of_a_process_that_slept_through_its_end_does_nothing() {
+    let (machine, exports) = with_exports();
+    let mut first = NbdClient::open(&exports[0]).unwrap();
+    first.write(1, 1);
+    machine.signal(1, Signal::STOP);
+    first.send_write(1, 2);
+    let mut second = NbdClient::open_in_time(&exports[1]);
+    second.write(1, 3);
+    machine.signal(1, Signal::CONT);
+    assert!(!first.acknowledged_before_the_end());
+    assert_eq!(second.read(1), 3);
+    drop(second);
+    assert_eq!(NbdClient::open_in_time(&exports[2]).read(1), 3);
 }

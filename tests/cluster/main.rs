@@ -4,8 +4,10 @@
 
 mod attachments;
 mod classic;
+mod failover;
 mod faults;
 mod limits;
 mod machine;
+mod nbd;
 mod service;
 mod tools;
