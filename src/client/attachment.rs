@@ -133,6 +133,11 @@ impl Attachment {
         standing.over.unwrap_or(ClientError::Detached)
     }
 
+    /// Whether the attachment has ended.
+    pub fn is_over(&self) -> bool {
+        self.shared.standing.borrow().over.is_some()
+    }
+
     /// Gives the attachment back, for all its clones; returns once nobody counts it as held, or
     /// after a few seconds if no process answers. What was asked for before is done first.
     pub async fn detach(self) {

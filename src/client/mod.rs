@@ -29,6 +29,8 @@
 //! # Inside
 //!
 //! ```text
+//!  Gateway       an NBD export; all its clients share an attachment
+//!      |
 //!  Attachment    cuts ranges into requests (work), waits for room, keeps deadlines
 //!      |  commands          ^  answers, and how the attachment stands (ticket)
 //!  driver        a task: one session after another; heartbeats, pauses, giving back
@@ -51,6 +53,7 @@ mod cluster;
 mod driver;
 mod error;
 mod failover;
+mod gateway;
 mod network;
 mod options;
 mod overlaps;
@@ -59,11 +62,14 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod utc;
 mod waiting;
 mod work;
 
 pub use attachment::Attachment;
 pub use cluster::Client;
 pub use error::ClientError;
+pub use gateway::{Gateway, GatewayDevice};
 pub use options::AttachOptions;
 pub use status::{StatusError, attachments, release, status};
+pub use utc::Utc;

@@ -3,5 +3,6 @@
 
 mod attaching;
 mod failing_over;
+mod gateway;
 mod ordinary;
 mod support;
