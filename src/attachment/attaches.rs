@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    ATTACH_SHARD, Attach, AttachRefusal, Fence, OperationId, Rank, Request, RequestId, Tag,
+    ATTACH_SHARD, Attach, AttachKind, AttachRefusal, Fence, OperationId, OwnerId, Rank, Request,
+    RequestId, Tag,
 };
 
 use super::opening::Opening;
@@ -96,6 +97,16 @@ impl Attaches {
             .collect()
     }
 
+    /// Whether one of them is about to write alone under this fence.
+    pub(super) fn will_write_under(&self, fence: Fence) -> bool {
+        self.exclusive().any(|(_, target)| target == fence)
+    }
+
+    /// Whether another owner is about to write alone.
+    pub(super) fn others_open(&self, owner: OwnerId) -> bool {
+        self.exclusive().any(|(other, _)| other != owner)
+    }
+
     /// Asks a peer whatever it has not answered.
     pub(super) fn resend(&self, peer: Rank, out: &mut Vec<Output>) {
         for opening in self.under_way.values() {
@@ -123,6 +134,13 @@ impl Attaches {
             operation: self.operation_id(opening.sequence),
             round: opening.round(),
         }
+    }
+
+    /// The exclusive ones in their second round: whose, and what they open.
+    fn exclusive(&self) -> impl Iterator<Item = (OwnerId, Fence)> {
+        let exclusive = |it: &&Opening| matches!(it.attach.kind, AttachKind::Exclusive { .. });
+        let openings = self.under_way.values().filter(exclusive);
+        openings.filter_map(|it| it.target().map(|target| (it.attach.owner, target)))
     }
 
     fn broadcast(&self, id: AttachmentId, out: &mut Vec<Output>) {

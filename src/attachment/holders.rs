@@ -109,6 +109,23 @@ impl Holders {
             .collect()
     }
 
+    /// Whether an exclusive attachment runs here under this fence.
+    pub(super) fn writes_under(&self, fence: Fence) -> bool {
+        let writes = |granted: &Granted| {
+            granted.fence == fence && granted.holder.kind != AttachKind::ReadOnly
+        };
+        fence.is_exclusive() && self.granted.iter().any(writes)
+    }
+
+    pub(super) fn own(&self) -> Rank {
+        self.own
+    }
+
+    /// Whether there is a connection to this peer.
+    pub(super) fn is_connected(&self, peer: Rank) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
     pub(super) fn majority(&self) -> usize {
         usize::from(self.processes / 2 + 1)
     }
@@ -152,7 +169,9 @@ impl Holders {
     }
 
     /// Whether somebody who holds the volume under this generation refuses the attach. While it is
-    /// patient it waits for connected processes to answer for themselves.
+    /// patient it waits for connected processes to answer for themselves. Whoever is refused for
+    /// others' sake is so only by a holder that a majority can reach; a reader, which fences nobody
+    /// that does not answer, by every one.
     pub(super) fn bar(
         &self,
         attach: &Attach,
@@ -160,8 +179,9 @@ impl Holders {
         answers: &BTreeMap<Rank, Heard>,
         patient: bool,
     ) -> Bar {
+        let reads = attach.kind == AttachKind::ReadOnly;
         let insists = attach.take_over || attach.continues.is_some() || self.runs(attach.owner);
-        if insists && attach.kind != AttachKind::ReadOnly {
+        if insists && !reads {
             return Bar::None;
         }
         let mut bar = Bar::None;
@@ -171,9 +191,9 @@ impl Holders {
             }
             let process = holder.process;
             let first_hand = process == self.own || answers.contains_key(&process);
-            if patient && !first_hand && self.peers.contains_key(&process) {
+            if patient && !first_hand && self.is_connected(process) {
                 bar = Bar::Unsure;
-            } else if self.reporters(&holder, answers) >= self.majority() {
+            } else if reads || self.reporters(&holder, answers) >= self.majority() {
                 return Bar::Refused(refusal(holder, attach));
             }
         }

@@ -129,6 +129,7 @@ impl AttachmentKeeper {
         out.extend(ended.into_iter().map(|id| Output::Fenced { id, by }));
     }
 
+    /// Only a reader asks to open what is this process's, and has to come here while that is in use.
     fn request(&mut self, from: Rank, request: &Request, out: &mut Vec<Output>) {
         if !self.is_peer(from) {
             return;
@@ -136,8 +137,12 @@ impl AttachmentKeeper {
         match request.question {
             Question::Fence => self.fencing.ask(from, request.id),
             Question::Open { continues } => {
-                let fence = request.authority;
-                self.fencing.open(from, request.id, fence, continues, out);
+                let (id, fence) = (request.id, request.authority);
+                if self.holders.writes_under(fence) || self.attaches.will_write_under(fence) {
+                    self.fencing.refuse(from, id);
+                } else {
+                    self.fencing.open(from, id, fence, continues, out);
+                }
             }
             Question::Stamps { .. } | Question::Values { .. } | Question::Store { .. } => {}
         }
@@ -151,13 +156,7 @@ impl AttachmentKeeper {
         };
         match (reply.id.round, reply.answer) {
             (ASKING, Answer::Fence { fence, holders }) => opening.heard(from, fence, holders),
-            (OPENING, Answer::Opened) => {
-                opening.acknowledged(from);
-                if let Some(fence) = opening.opened(self.config.own, self.holders.majority()) {
-                    let opening = self.end(id).expect("it is under way");
-                    self.grant(id, opening, fence, out);
-                }
-            }
+            (OPENING, Answer::Opened) => opening.acknowledged(from),
             (OPENING, Answer::Refused { fence }) => {
                 let refusal = opening.refused_by(fence);
                 self.refuse(id, refusal, out);
@@ -219,36 +218,32 @@ impl AttachmentKeeper {
         }
     }
 
-    /// Goes on with the first attach that has heard enough; false if there is none.
+    /// Goes on with one attach that has heard enough, the complete ones first; false without any.
     fn decide(&mut self, out: &mut Vec<Output>) -> bool {
         let decisions = self.attaches.iter().map(|(id, opening)| {
             let decision = opening.decide(&self.surroundings(opening));
             (id, decision)
         });
-        let decided = |(_, decision): &(_, Decision)| !matches!(decision, Decision::Wait);
-        let Some((id, decision)) = decisions.into_iter().find(decided) else {
-            return false;
-        };
-        match decision {
-            Decision::Wait => {}
-            Decision::Join(fence) => {
+        let decided = decisions.filter(|(_, decision)| !matches!(decision, Decision::Wait));
+        let first = decided.min_by_key(|(_, decision)| !matches!(decision, Decision::Grant(_)));
+        match first {
+            None | Some((_, Decision::Wait)) => return false,
+            Some((id, Decision::Grant(fence))) => {
                 let opening = self.end(id).expect("it is under way");
                 self.grant(id, opening, fence, out);
             }
-            Decision::Open(target) => self.open(id, target, out),
-            Decision::Refuse(refusal) => self.refuse(id, refusal, out),
+            Some((id, Decision::Open(target))) => self.open(id, target, out),
+            Some((id, Decision::Refuse(refusal))) => self.refuse(id, refusal, out),
         }
         true
     }
 
     fn surroundings(&self, opening: &Opening) -> Surroundings<'_> {
-        let owner = opening.attach.owner;
-        let mut targets = self.attaches.iter().filter_map(|(_, it)| it.target());
         Surroundings {
             holders: &self.holders,
             accepted: self.fencing.accepted(),
             tag: self.attaches.tag(opening),
-            contended: targets.any(|target| target.owner().is_some_and(|other| other != owner)),
+            contended: self.attaches.others_open(opening.attach.owner),
         }
     }
 

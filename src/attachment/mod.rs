@@ -19,8 +19,8 @@
 //!   enough, and others do not keep overtaking it. Nothing is tried again by itself: that is the
 //!   client's, after a random pause.
 //!
-//! That somebody is refused because the volume is held is a courtesy. It is as good as what
-//! processes have heard of one another, and nothing rests on it.
+//! That somebody is refused because the volume is held is a courtesy to hosts. It is as good as
+//! what processes have heard of one another, and nothing of the above rests on it.
 //!
 //! # What it relies on
 //! - Whoever drives it: [`Output::Raise`] and [`Output::Stable`] reach every register in their
@@ -63,6 +63,7 @@
 //!      |     read-only: the highest
 //!      |---- anybody refuses, or this process accepts another fence ----> Refused
 //!      |     a majority has acknowledged, and this process
+//!      |     (a reader under an exclusive one: and the process that opened it)
 //!      `----------------------------------------------------------------> Granted
 //! ```
 //! This process is asked as all others are, by way of `fencing`.
@@ -101,9 +102,10 @@
 //!   client's own (rule 6).
 //! - **Attaches of one process do not overtake each other** unless they insist: the second is told
 //!   that they contended, and finds the first as a holder when it comes again.
-//! - **A reader may run beside a writer elsewhere**, if it came between the writer's open and its
-//!   grant. It is an error of courtesy: reads of several processes under one generation are as safe
-//!   as they are when it is shared.
+//! - **A reader elsewhere asks the writer's process**, whose generation it confirms, even beyond a
+//!   majority, as long as that can be reached; and it refuses while a writer of that generation
+//!   runs, or opens it. Otherwise one that came between the writer's open and its grant would run
+//!   beside it in another process, and settle what the writer then saw change.
 
 mod attaches;
 mod event;

@@ -23,17 +23,15 @@ pub(super) struct Opening {
     pub(super) client: String,
     /// When the client asked, for people.
     pub(super) now: u64,
-    pub(super) phase: Phase,
+    /// Whether it waits for more than a majority, where certain processes know better.
+    patient: bool,
+    phase: Phase,
 }
 
 #[derive(Debug)]
-pub(super) enum Phase {
+enum Phase {
     /// Which fences are there, and who holds the volume?
-    Asking {
-        answers: BTreeMap<Rank, Heard>,
-        /// Whether it waits for processes that are said to run a holder.
-        patient: bool,
-    },
+    Asking { answers: BTreeMap<Rank, Heard> },
     /// A fence is to become stable at a majority.
     Opening {
         target: Fence,
@@ -59,13 +57,13 @@ pub(super) struct Surroundings<'a> {
     pub(super) contended: bool,
 }
 
-/// What becomes of an attach that asks.
+/// What becomes of an attach.
 #[derive(Debug)]
 pub(super) enum Decision {
     /// It goes on asking.
     Wait,
-    /// It joins what runs in this process.
-    Join(Fence),
+    /// It runs under this fence from now on.
+    Grant(Fence),
     /// It has to make this fence stable at a majority.
     Open(Fence),
     Refuse(AttachRefusal),
@@ -78,16 +76,16 @@ impl Opening {
             attach,
             client,
             now,
+            patient: true,
             phase: Phase::Asking {
                 answers: BTreeMap::new(),
-                patient: true,
             },
         }
     }
 
     /// A process has answered what its fence is; its first answer counts.
     pub(super) fn heard(&mut self, from: Rank, fence: Fence, holders: Vec<Holder>) {
-        if let Phase::Asking { answers, .. } = &mut self.phase {
+        if let Phase::Asking { answers } = &mut self.phase {
             let heard = Heard { fence, holders };
             answers.entry(from).or_insert(heard);
         }
@@ -102,9 +100,7 @@ impl Opening {
 
     /// Decides with what it has heard.
     pub(super) fn stop_waiting(&mut self) {
-        if let Phase::Asking { patient, .. } = &mut self.phase {
-            *patient = false;
-        }
+        self.patient = false;
     }
 
     /// Goes on to open this fence.
@@ -118,9 +114,7 @@ impl Opening {
     /// What the present round asks this process; `None` when it has answered.
     pub(super) fn owed(&self, rank: Rank) -> Option<Question> {
         match &self.phase {
-            Phase::Asking { answers, .. } => {
-                (!answers.contains_key(&rank)).then_some(Question::Fence)
-            }
+            Phase::Asking { answers } => (!answers.contains_key(&rank)).then_some(Question::Fence),
             Phase::Opening { acknowledged, .. } => {
                 let continues = self.continues();
                 (!acknowledged.contains(&rank)).then_some(Question::Open { continues })
@@ -144,47 +138,16 @@ impl Opening {
         }
     }
 
-    /// The fence that it has opened: a majority that includes this process acknowledged it (rule 4;
-    /// this process runs its operations, so it has to have the fence itself).
-    pub(super) fn opened(&self, own: Rank, majority: usize) -> Option<Fence> {
+    /// What becomes of the attach.
+    pub(super) fn decide(&self, around: &Surroundings) -> Decision {
         match &self.phase {
+            Phase::Asking { answers } => self.decide_target(answers, around),
             Phase::Opening {
                 target,
                 acknowledged,
-            } if acknowledged.len() >= majority && acknowledged.contains(&own) => Some(*target),
-            _ => None,
+            } if self.is_open(*target, acknowledged, around.holders) => Decision::Grant(*target),
+            Phase::Opening { .. } => Decision::Wait,
         }
-    }
-
-    /// What becomes of an attach that asks.
-    pub(super) fn decide(&self, around: &Surroundings) -> Decision {
-        let Phase::Asking { answers, patient } = &self.phase else {
-            return Decision::Wait;
-        };
-        if let Some(fence) = around.holders.joined(&self.attach) {
-            return Decision::Join(fence);
-        }
-        if answers.len() < around.holders.majority() {
-            return Decision::Wait;
-        }
-        let fences = answers.values().map(|heard| heard.fence);
-        let fences: Vec<Fence> = fences.chain([around.accepted]).collect();
-        let newest = Newest::of(&fences);
-        if let Some(by) = self.broken_by(&fences, &newest) {
-            return Decision::Refuse(AttachRefusal::Fenced { by });
-        }
-        let generation = newest.generation();
-        let holders = around.holders;
-        match holders.bar(&self.attach, generation, answers, *patient) {
-            Bar::Refused(refusal) => return Decision::Refuse(refusal),
-            Bar::Unsure => return Decision::Wait,
-            Bar::None => {}
-        }
-        if around.contended && self.gives_way() {
-            return Decision::Refuse(AttachRefusal::Contended);
-        }
-        let claims = holders.claims(generation, answers);
-        Decision::Open(self.choose(&newest, &claims, around.tag))
     }
 
     /// What a process that does not acknowledge [`Question::Open`] makes of the attach.
@@ -200,6 +163,49 @@ impl Opening {
             return AttachRefusal::Fenced { by };
         }
         AttachRefusal::Contended
+    }
+
+    /// What a majority's answers lead to.
+    fn decide_target(&self, answers: &BTreeMap<Rank, Heard>, around: &Surroundings) -> Decision {
+        let holders = around.holders;
+        if let Some(fence) = holders.joined(&self.attach) {
+            return Decision::Grant(fence);
+        }
+        if answers.len() < holders.majority() {
+            return Decision::Wait;
+        }
+        let fences = answers.values().map(|heard| heard.fence);
+        let fences: Vec<Fence> = fences.chain([around.accepted]).collect();
+        let newest = Newest::of(&fences);
+        if let Some(by) = self.broken_by(&fences, &newest) {
+            return Decision::Refuse(AttachRefusal::Fenced { by });
+        }
+        let generation = newest.generation();
+        match holders.bar(&self.attach, generation, answers, self.patient) {
+            Bar::Refused(refusal) => return Decision::Refuse(refusal),
+            Bar::Unsure => return Decision::Wait,
+            Bar::None => {}
+        }
+        if around.contended && self.gives_way() {
+            return Decision::Refuse(AttachRefusal::Contended);
+        }
+        let claims = holders.claims(generation, answers);
+        Decision::Open(self.choose(&newest, &claims, around.tag))
+    }
+
+    /// Whether a majority has acknowledged the fence (rule 4), and this process, which is to run
+    /// operations under it. A reader that confirms another process's exclusive generation needs
+    /// that one's word too, as long as it can be reached: the writer may just be about to come.
+    fn is_open(&self, target: Fence, acknowledged: &BTreeSet<Rank>, holders: &Holders) -> bool {
+        let agrees = |rank| acknowledged.contains(&rank);
+        let writer_agrees = match target.mode {
+            Mode::Shared => true,
+            Mode::Exclusive { tag, .. } => {
+                let writer = tag.coordinator;
+                agrees(writer) || !self.patient || !holders.is_connected(writer)
+            }
+        };
+        acknowledged.len() >= holders.majority() && agrees(holders.own()) && writer_agrees
     }
 
     /// The generation that it goes on from; one that never writes has nothing to go on with.
@@ -345,8 +351,8 @@ mod tests {
 
         let same = heard(AttachKind::Shared, 4, shared(4));
         assert_eq!(opens(&same, exclusive(4, 2, 8)), shared(4));
-        let newer = heard(AttachKind::Shared, 3, shared(4));
-        assert!(is_fenced_by(&newer, shared(1), 4));
+        let raised = heard(AttachKind::Shared, 3, shared(4));
+        assert!(is_fenced_by(&raised, shared(1), 4));
         let taken = heard(AttachKind::Shared, 4, exclusive(4, 2, 7));
         assert!(is_fenced_by(&taken, shared(1), 4));
     }
@@ -386,12 +392,14 @@ mod tests {
         assert_eq!(opening.round(), OPENING);
         for process in [2, 3, 2] {
             opening.acknowledged(rank(process));
-            assert_eq!(opening.opened(rank(OWN), 2), None);
+            assert!(matches!(decide(&opening, target, false), Decision::Wait));
         }
         assert_eq!(opening.owed(rank(2)), None);
         opening.acknowledged(rank(OWN));
-        assert_eq!(opening.opened(rank(OWN), 2), Some(target));
-        assert_eq!(opening.opened(rank(OWN), 4), None);
+        let Decision::Grant(fence) = decide(&opening, target, false) else {
+            panic!("a majority has acknowledged it");
+        };
+        assert_eq!(fence, target);
     }
 
     #[test]

@@ -148,6 +148,7 @@ mod extents;
 mod fault;
 mod gate;
 mod operation;
+mod operations;
 mod quorum;
 mod range_locks;
 mod read;

@@ -248,7 +248,7 @@ fn answers_of_other_incarnations_rounds_and_attaches_do_not_count() {
 }
 
 #[test]
-fn an_attach_waits_for_the_process_that_is_said_to_hold() {
+fn an_attach_waits_for_the_process_that_is_sareaderto_hold() {
     let held = holder(3, 9, exclusive(4, 3, 9));
     for ending in 0..4 {
         let mut bench = Bench::new(3);
@@ -441,6 +441,81 @@ fn readers_go_where_the_writer_is() {
     assert_eq!(bench.keeper.attachments().len(), 1);
 }
 
+/// A reader came between a writer's open and its grant: both ran, in two processes, and what one
+/// had settled changed under the other.
+#[test]
+fn a_reader_elsewhere_waits_for_the_word_of_the_writers_process() {
+    let fence = exclusive(4, 2, 9);
+    for ending in 0..4 {
+        let mut bench = Bench::new(3);
+        let rank = rank(2);
+        bench.step(Input::PeerConnected { rank });
+        bench.attach(0, attach(7, AttachKind::ReadOnly));
+        bench.heard(3, 0, fence, &[]);
+        bench.complete();
+        bench.answer(3, id(0, 1), Answer::Opened);
+        assert_eq!(bench.outcomes(), []);
+        let reader = AttachmentId(0);
+        match ending {
+            0 => bench.step(Input::StopWaiting { id: reader }),
+            1 => bench.step(Input::PeerDisconnected { rank }),
+            2 => bench.answer(2, id(0, 1), Answer::Opened),
+            _ => bench.answer(2, id(0, 1), Answer::Refused { fence }),
+        }
+        if ending < 3 {
+            assert_eq!(bench.outcomes(), [Output::Granted { id: reader, fence }]);
+        } else {
+            assert_eq!(bench.outcomes(), [refused(0, AttachRefusal::Contended)]);
+        }
+    }
+}
+
+#[test]
+fn nobody_reads_elsewhere_while_one_writes_here() {
+    let mut bench = Bench::new(3);
+    let confirms = |sequence, fence| {
+        let request = Request {
+            id: super::request(2, sequence),
+            authority: fence,
+            question: Question::Open { continues: None },
+        };
+        let from = rank(2);
+        Input::Request { from, request }
+    };
+    let answers = |bench: &mut Bench| {
+        let mut out = bench.out();
+        out.retain(|output| matches!(output, Output::Reply { .. }));
+        let answers = out.into_iter().map(|output| match output {
+            Output::Reply { reply, .. } => reply.answer,
+            _ => unreachable!("only replies were kept"),
+        });
+        answers.collect::<Vec<_>>()
+    };
+    bench.attach(0, attach(7, EXCLUSIVE));
+    bench.heard(2, 0, Fence::INITIAL, &[]);
+    bench.complete();
+    let fence = own(1, 7, 0);
+    bench.step(confirms(0, fence));
+    assert_eq!(
+        answers(&mut bench),
+        [Answer::Refused { fence }],
+        "it may be granted yet"
+    );
+    bench.answer(2, id(0, 1), Answer::Opened);
+    bench.step(confirms(1, fence));
+    assert_eq!(answers(&mut bench), [Answer::Refused { fence }]);
+    bench.attach(1, attach(8, AttachKind::ReadOnly));
+    bench.step(Input::Detach {
+        id: AttachmentId(0),
+    });
+    bench.step(confirms(2, fence));
+    assert_eq!(
+        answers(&mut bench),
+        [Answer::Opened],
+        "only readers are left"
+    );
+}
+
 #[test]
 fn released_attachments_end_as_if_fenced() {
     let mut bench = Bench::new(3);
@@ -492,6 +567,19 @@ fn peers_are_answered_with_fence_and_holders() {
         bench.step(Input::Request { from, request });
     }
     assert_eq!(bench.out(), [], "they are no peers");
+}
+
+#[test]
+fn a_reader_that_is_under_way_contends_with_nobody() {
+    let mut bench = Bench::new(3);
+    bench.attach(0, attach(7, AttachKind::ReadOnly));
+    bench.heard(2, 0, exclusive(4, 3, 9), &[]);
+    bench.complete();
+    bench.attach(1, attach(8, EXCLUSIVE));
+    bench.heard(2, 1, exclusive(4, 3, 9), &[]);
+    assert_eq!(bench.keeper.accepted(), own(5, 8, 1));
+    let refusal = AttachRefusal::Contended;
+    assert_eq!(bench.outcomes(), [refused(0, refusal)]);
 }
 
 #[test]

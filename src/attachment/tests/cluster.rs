@@ -129,6 +129,8 @@ pub(super) struct Client {
     pub(super) place: usize,
     pub(super) attach: Attach,
     pub(super) state: State,
+    /// The newest generation that was open when it began.
+    since: Generation,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +168,8 @@ pub(super) struct Cluster {
     granted: BTreeMap<Generation, Fence>,
     /// (since, until, owner) of every grant that continued.
     continued: Vec<(Generation, Generation, OwnerId)>,
+    /// Whether a connection ever broke, or an attach stopped waiting.
+    disturbed: bool,
     next_id: u64,
 }
 
@@ -189,6 +193,7 @@ impl Cluster {
             links: BTreeSet::new(),
             granted: BTreeMap::from([(Generation(0), Fence::INITIAL)]),
             continued: Vec::new(),
+            disturbed: false,
             next_id: 0,
         };
         cluster.heal();
@@ -223,6 +228,7 @@ impl Cluster {
             place,
             attach,
             state,
+            since: self.newest_open(),
         };
         self.clients.insert(id, client);
         let client = format!("client {}", id.0);
@@ -251,6 +257,7 @@ impl Cluster {
     }
 
     pub(super) fn stop_waiting(&mut self, id: AttachmentId) {
+        self.disturbed = true;
         self.step(self.clients[&id].place, Input::StopWaiting { id });
     }
 
@@ -311,6 +318,7 @@ impl Cluster {
         if !self.links.remove(&pair) {
             return;
         }
+        self.disturbed = true;
         let mut kept = Vec::new();
         for envelope in std::mem::take(&mut self.network) {
             let between = (envelope.from, envelope.to) == pair;
@@ -346,7 +354,7 @@ impl Cluster {
         }
         let process = &mut self.processes[place];
         let survive = self.dice.below(process.records.len() + 1);
-        if let Some(fence) = process.records.drain(..).take(survive).last() {
+        if let Some(fence) = process.records.drain(..).take(survive).next_back() {
             process.durable = fence;
         }
         process.keeper = None;
@@ -566,7 +574,9 @@ impl Cluster {
         let client = self.clients.get_mut(&id).unwrap();
         assert_eq!(client.state, State::Waiting);
         client.state = State::Granted(fence);
-        let attach = client.attach;
+        let (attach, since) = (client.attach, client.since);
+        let joins = attach.kind == KEYED || attach.kind == AttachKind::ReadOnly;
+        assert!(joins || fence.generation >= since, "it was overtaken");
         assert_eq!(self.fence(place), fence, "its own process has it stable");
         assert!(
             self.is_open(name(fence)),
@@ -578,11 +588,25 @@ impl Cluster {
         }
         let other = *self.granted.entry(fence.generation).or_insert(fence);
         assert_eq!(other, fence, "one number is granted twice");
+        if fence.is_exclusive() && !self.disturbed {
+            let reads = |kind| kind == AttachKind::ReadOnly;
+            let elsewhere = self.clients.values().find(|client| {
+                let beside = client.place != place && client.state == State::Granted(fence);
+                beside && !(reads(client.attach.kind) && reads(attach.kind))
+            });
+            assert!(elsewhere.is_none(), "{elsewhere:?} runs beside {id:?}");
+        }
         if let (AttachKind::Exclusive { .. }, Some(since)) = (attach.kind, attach.continues) {
             *self.tally.entry("continued").or_default() += 1;
             self.continued.push((since, fence.generation, attach.owner));
             self.check_continued();
         }
+    }
+
+    fn newest_open(&self) -> Generation {
+        let fences = self.processes.iter().flat_map(|process| &process.stable);
+        let open = fences.filter(|fence| self.is_open(**fence));
+        open.map(|fence| fence.0).max().unwrap_or_default()
     }
 
     /// Whether a majority had the fence stable, each at some time.
