@@ -71,7 +71,8 @@ pub enum Input {
         /// They replace what it said before.
         holders: Vec<Holder>,
     },
-    /// A register has met this newer fence in what a peer asked or refused.
+    /// A register has met this newer fence in what a peer asked or refused; or one of the accepted
+    /// number in what a peer asked, which shows that it is the one that is open.
     Raise {
         /// The fence.
         fence: Fence,

@@ -187,14 +187,19 @@ pub enum Output {
         /// How it ended.
         outcome: Result<Outcome, RegisterError>,
     },
-    /// A peer speaks of a newer fence than the one accepted here. What it asked waits until that is
-    /// stable.
+    /// A peer speaks of a newer fence than the one accepted here, which the register has accepted by
+    /// that; what the peer asked waits until it is stable.
     Raise {
         /// The newer one.
         fence: Fence,
+        /// Whether the fence is known to be open: the peer operates under it. If so, it takes the
+        /// place of any other fence of its number, whose opening has failed. If not, because it
+        /// comes from a refusal, it must not: the other may be the one that was opened.
+        open: bool,
     },
-    /// Every store that this register had accepted before [`Input::Raise`] is stable, or never will
-    /// be.
+    /// Every store that this register had put out before it accepted a fence is stable, or never
+    /// will be. Said once for each fence that it accepts, by [`Input::Raise`] or by itself, and never
+    /// before the [`Output::Raise`] of it.
     Drained {
         /// The generation that was raised to.
         generation: Generation,
@@ -218,8 +223,9 @@ pub enum Output {
 /// What a completed operation gives back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The values, ascending, covering exactly the range that was read; sectors never written are
-    /// zeroes with the zero stamp.
+    /// The values, ascending, covering exactly the range that was read, each under the stamp that it
+    /// was found with, however much later it is settled now. Sectors never written are zeroes with a
+    /// stamp that nobody wrote.
     Read(Vec<Extent>),
     /// A majority holds the new value on stable storage.
     Written,

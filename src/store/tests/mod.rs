@@ -12,6 +12,7 @@
 )]
 
 mod deep;
+mod fences;
 mod history;
 mod medium;
 mod model;

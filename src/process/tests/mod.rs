@@ -1,0 +1,5 @@
+//! Tests of several processes' parts over real sockets.
+
+mod attachments;
+mod crowd;
+mod support;
