@@ -104,6 +104,7 @@ impl<N: Network> Driver<N> {
             }
             Err(error @ NetError::Session(_)) => {
                 tracing::debug!(%process, %error, "a process does not let this client in");
+                self.waiting.because(format!("process {process}: {error}"));
                 let all = self.ring.rejected(error.to_string());
                 all.map_err(|why| ClientError::Rejected { process, why })?
             }

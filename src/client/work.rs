@@ -40,7 +40,9 @@ pub(super) const SECTORS_MAX: u32 = 256;
 pub(super) const DISCARD_SECTORS_MAX: u32 = 65_536;
 
 /// The most bytes that one request writes or reads: what a session's credit must have room for.
-pub(super) const BYTES_MAX: u64 = SECTORS_MAX as u64 * SECTOR_SIZE_U64;
+pub(super) const BYTES_MAX: u64 = SECTORS_MAX_U64 * SECTOR_SIZE_U64;
+
+const SECTORS_MAX_U64: u64 = SECTORS_MAX as u64;
 
 impl Work {
     /// The message that asks for it.

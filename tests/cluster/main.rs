@@ -4,6 +4,7 @@
 
 mod attachments;
 mod classic;
+mod failover;
 mod faults;
 mod library;
 mod limits;

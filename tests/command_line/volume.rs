@@ -51,12 +51,12 @@ impl Processes {
             sectors: cluster.size.sectors(),
         });
         let stages = cluster.processes.ranks().map(|rank| {
-            let stage = watch::Sender::new(Stage::Running);
+            let running = watch::Sender::new(Stage::Running);
             let address = cluster.processes.address(rank).to_string();
             let listener = runtime.block_on(Listener::bind(&address)).unwrap();
             let services = services(&cluster, rank, &state);
-            runtime.spawn(listener.serve(services, stage.subscribe()));
-            stage
+            runtime.spawn(listener.serve(services, running.subscribe()));
+            running
         });
         let stages = stages.collect();
         Self {

@@ -52,7 +52,10 @@ impl<N: Network> Session<'_, N> {
                 ..
             } => Ok(Some(self.fenced(ClientError::Fenced { by }))),
             SessionAnswer::Failed { number, error } => self.failed(number, &error),
-            SessionAnswer::Detached => Ok(Some(Ended::Over(ClientError::Detached))),
+            SessionAnswer::Detached => match self.phase {
+                Phase::Detaching => Ok(Some(Ended::Over(ClientError::Detached))),
+                _ => Err(Unfitting),
+            },
             SessionAnswer::Status(json) => Ok(self.stands(&json)),
             SessionAnswer::Attachments(_) | SessionAnswer::Released(_) => Err(Unfitting),
         };

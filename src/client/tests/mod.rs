@@ -4,5 +4,6 @@
 mod attaching;
 mod failing_over;
 mod gateway;
+mod log;
 mod ordinary;
 mod support;

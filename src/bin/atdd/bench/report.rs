@@ -13,7 +13,7 @@ use crate::output::columns;
 /// The longest bar of a histogram.
 const BAR_CELLS: u64 = 40;
 
-const MEBIBYTE: f64 = 1_048_576.0;
+const MEBIBYTE: u64 = 1 << 20;
 
 /// A table, and how the latencies are distributed.
 pub(crate) fn as_text(plan: &Plan, tally: &Tally) -> String {
@@ -37,7 +37,7 @@ pub(crate) fn as_text(plan: &Plan, tally: &Tally) -> String {
     rows.extend(
         measured
             .clone()
-            .map(|(name, latencies)| row(name, latencies, plan, seconds)),
+            .map(|(name, latencies)| row(name, latencies, plan, tally)),
     );
     text.push_str(&columns(&rows));
     for (name, latencies) in measured {
@@ -58,13 +58,13 @@ const TITLES: [&str; 9] = [
     "longest",
 ];
 
-fn row(name: &str, latencies: &Histogram<u64>, plan: &Plan, seconds: f64) -> [String; 9] {
-    let rate = rate(latencies, seconds);
+fn row(name: &str, latencies: &Histogram<u64>, plan: &Plan, tally: &Tally) -> [String; 9] {
+    let tenths = throughput(latencies, plan, tally) * 10 / MEBIBYTE;
     let at = |quantile| in_units(latencies.value_at_quantile(quantile));
     [
         name.to_owned(),
-        format!("{rate:.0}"),
-        format!("{:.1}", throughput(rate, plan)),
+        rate(latencies, tally).to_string(),
+        format!("{}.{}", tenths / 10, tenths % 10),
         mean(latencies),
         at(0.5),
         at(0.9),
@@ -82,17 +82,20 @@ fn mean(latencies: &Histogram<u64>) -> String {
     in_units(sum / latencies.len().max(1))
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "no count of requests comes near the 52 bits of a mantissa"
-)]
-fn rate(latencies: &Histogram<u64>, seconds: f64) -> f64 {
-    latencies.len() as f64 / seconds
+/// Requests a second.
+fn rate(latencies: &Histogram<u64>, tally: &Tally) -> u64 {
+    per_second(latencies.len(), tally)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a block has at most 32 MiB")]
-fn throughput(rate: f64, plan: &Plan) -> f64 {
-    rate * (plan.block_sectors * SECTOR_SIZE_U64) as f64 / MEBIBYTE
+/// Bytes a second.
+fn throughput(latencies: &Histogram<u64>, plan: &Plan, tally: &Tally) -> u64 {
+    let block_bytes = plan.block_sectors * SECTOR_SIZE_U64;
+    per_second(latencies.len() * block_bytes, tally)
+}
+
+fn per_second(count: u64, tally: &Tally) -> u64 {
+    let millis = u64::try_from(tally.elapsed.as_millis()).unwrap_or(u64::MAX);
+    count.saturating_mul(1000) / millis.max(1)
 }
 
 /// One bar for each power of two, from the shortest latency to the longest.
@@ -126,12 +129,11 @@ fn in_units(micros: u64) -> String {
 pub(crate) fn as_json(plan: &Plan, tally: &Tally) -> Value {
     let seconds = tally.elapsed.as_secs_f64();
     let measured = |latencies: &Histogram<u64>| {
-        let rate = rate(latencies, seconds);
         let at = |quantile| latencies.value_at_quantile(quantile);
         json!({
             "count": latencies.len(),
-            "per_second": rate,
-            "mib_per_second": throughput(rate, plan),
+            "per_second": rate(latencies, tally),
+            "bytes_per_second": throughput(latencies, plan, tally),
             "latency_us": {
                 "mean": latencies.mean(),
                 "p50": at(0.5),
@@ -212,6 +214,7 @@ mod tests {
         assert_eq!(json["reads"]["latency_us"]["p50"], 100);
         assert_eq!(json["writes"]["count"], 0);
         assert_eq!(json["block_bytes"], 8192);
+        assert_eq!(json["reads"]["bytes_per_second"], 16384);
     }
 
     #[test]
