@@ -1,4 +1,5 @@
-//! The client library against real processes: attached, failing over, taken over, given back.
+//! The client library against real processes: attached, going on through another process, beside others,
+//! given back.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,6 @@ use atdd::client::{AttachOptions, Attachment, Client, ClientError};
 use atdd::config::ClusterFile;
 use atdd::domain::{Mode, SECTOR_SIZE};
 use atdd::wire::SectorValues;
-use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::classic;
@@ -113,55 +113,15 @@ async fn a_client_is_not_harmed_by_a_stop_of_its_process() {
     assert_eq!(bytes(&disk, 0, SECTORS).await, all(1));
 }
 
-/// The process is paused while it has writes; the client goes on through another and writes
-/// something newer. What the paused one had must not come back when it wakes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_paused_process_had_is_not_put_on_top_of_what_came_after() {
+async fn a_disk_that_is_given_back_is_free_at_once() {
     let machine = Machine::running(3, "1MiB");
-    let disk = attached(&machine, AttachOptions::exclusive()).await;
-    let rank = coordinator(&disk);
-    let writes = write_all(&disk, 1);
-    machine.signal(rank, Signal::STOP);
-    within(PATIENCE, done(writes)).await;
-    assert_ne!(coordinator(&disk), rank);
-    done(write_all(&disk, 2)).await;
-    machine.signal(rank, Signal::CONT);
-    for _ in 0..10 {
-        assert_eq!(bytes(&disk, 0, SECTORS).await, all(2));
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    for byte in 1..10 {
+        let disk = attached(&machine, AttachOptions::exclusive()).await;
+        assert_eq!(bytes(&disk, 1, 1).await, [byte - 1]);
+        disk.write(1, sector_of(byte)).await.unwrap();
+        within(PATIENCE, disk.detach()).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_is_held_taken_over_and_given_back() {
-    let machine = Machine::running(3, "1MiB");
-    let first = attached(&machine, AttachOptions::exclusive()).await;
-    first.write(1, sector_of(1)).await.unwrap();
-    // The processes tell one another.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let refused = client(&machine).attach(AttachOptions::exclusive()).await;
-    let Err(ClientError::Held(holder)) = refused else {
-        panic!("it is held: {refused:?}");
-    };
-    assert!(holder.client.starts_with("127.0.0.1:"), "{holder:?}");
-    assert_eq!(usize::from(holder.process.number()), coordinator(&first));
-    let second = attached(
-        &machine,
-        AttachOptions {
-            take_over: true,
-            ..AttachOptions::exclusive()
-        },
-    )
-    .await;
-    let by = second.fence().generation;
-    assert_eq!(within(PATIENCE, first.fenced()).await, by);
-    let late = within(PATIENCE, first.write(1, sector_of(9))).await;
-    assert!(matches!(late, Err(ClientError::Fenced { .. })), "{late:?}");
-    assert_eq!(bytes(&second, 1, 1).await, [1]);
-    second.write(1, sector_of(2)).await.unwrap();
-    within(PATIENCE, second.detach()).await;
-    let third = attached(&machine, AttachOptions::exclusive()).await;
-    assert_eq!(bytes(&third, 1, 1).await, [2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
