@@ -176,13 +176,7 @@ impl KeeperTask {
             KeeperItem::PeerHolders(rank, holders) => {
                 self.step(Input::PeerHolders { rank, holders });
             }
-            KeeperItem::Raise { fence, open } => {
-                // Of two fences of one number, only one that is known to be open takes the place
-                // of the other.
-                if open || fence.generation > self.keeper.accepted().generation {
-                    self.step(Input::Raise { fence });
-                }
-            }
+            KeeperItem::Raise(fence) => self.step(Input::Raise { fence }),
             KeeperItem::Drained { shard, generation } => {
                 self.step(Input::Drained { shard, generation });
             }

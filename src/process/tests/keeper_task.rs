@@ -10,8 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::attachment::{self, AttachmentId, AttachmentKeeper};
 use crate::domain::{
-    Attach, AttachKind, AttachRefusal, Fence, Generation, Incarnation, Mode, OwnerId, Rank,
-    StoreId, Tag,
+    Attach, AttachKind, AttachRefusal, Fence, Generation, Incarnation, Mode, OwnerId, Rank, StoreId,
 };
 use crate::net::PeerSessions;
 use crate::process::attached_clients::Granted;
@@ -173,8 +172,7 @@ async fn fences_are_recorded_one_after_another_and_none_is_left_out() {
         mode: Mode::Shared,
     };
     for generation in [5, 7] {
-        let fence = opened(generation);
-        alone.keeper.put(KeeperItem::Raise { fence, open: true });
+        alone.keeper.put(KeeperItem::Raise(opened(generation)));
         alone.drained(generation);
     }
     alone.settle_down().await;
@@ -189,40 +187,6 @@ async fn fences_are_recorded_one_after_another_and_none_is_left_out() {
     assert_eq!(generations, [1, 5, 7]);
     assert_eq!(first.await.unwrap().unwrap_err(), AttachRefusal::Contended);
     alone.end().await;
-}
-
-#[tokio::test]
-async fn of_two_fences_of_one_number_only_an_open_one_takes_the_others_place() {
-    let alone = Alone::new();
-    let _granted = alone.attach(1, false);
-    let told = alone.told().await;
-    assert!(matches!(told[..], [Item::Raise(_)]), "{told:?}");
-    let rival = Fence {
-        generation: Generation(1),
-        mode: Mode::Exclusive {
-            owner: OwnerId([9; 16]),
-            tag: Tag {
-                coordinator: Rank::new(1).unwrap(),
-                incarnation: Incarnation(1),
-                sequence: 99,
-            },
-        },
-    };
-    for open in [false, true] {
-        alone.settle_down().await;
-        let mut told = Vec::new();
-        let nothing = tokio::time::timeout(Duration::ZERO, alone.worker.take(&mut told)).await;
-        assert!(nothing.is_err(), "{told:?}");
-        let fence = rival;
-        alone.keeper.put(KeeperItem::Raise { fence, open });
-    }
-    let told = alone.told().await;
-    assert!(
-        matches!(told[..], [Item::Raise(fence)] if fence == rival),
-        "{told:?}"
-    );
-    drop(alone.recorded);
-    alone.task.abort();
 }
 
 #[tokio::test]
