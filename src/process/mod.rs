@@ -17,6 +17,7 @@ mod export;
 mod inbox;
 mod items;
 mod keeper_task;
+mod lost_holders;
 mod membership;
 mod operations;
 mod run;

@@ -170,9 +170,7 @@ impl World {
                 );
                 Ok(())
             }
-            Asker::Classic(client) => {
-                self.answered_classic(client, number, ended)
-            }
+            Asker::Classic(client) => self.answered_classic(client, number, ended),
             Asker::Inspector => self.end_operation(number, ended),
         }
     }
