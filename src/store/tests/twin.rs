@@ -39,8 +39,11 @@ fn any_extent() -> impl Strategy<Value = Extent> {
     })
 }
 
+/// A sector's stamp and bytes; none of a tombstone.
+type Value = (Stamp, Vec<u8>);
+
 /// The votes, and the values, each sector by itself.
-fn sectors(held: &Held) -> Vec<(Vote, Option<(Stamp, Vec<u8>)>)> {
+fn sectors(held: &Held) -> Vec<(Vote, Option<Value>)> {
     let wanted = range(0, u32::try_from(SECTORS).unwrap());
     let value = |address| {
         let found = held
