@@ -13,14 +13,17 @@
 //! under a generation only once its fence is stable, and with it every store of older generations
 //! that it had accepted; whatever it stores from then on is settled under that generation or a later
 //! one, and a floor of it changes nothing about that. So a floor only ever raises what the sector
-//! held when it was asked for.
+//! held when it was asked for. Whether that is still what its process had voted for is for the
+//! register to make sure of: the store raises whatever it finds.
 //!
 //! # How it is kept
 //! As tombstones of a *shadow volume*: the floor of a sector is found at its address with the top bit
 //! set, under the stamp (generation, 0, 0, none, 0). Journal, map, checkpoints and recovery take it
 //! as any other extent, of two of which the newer wins. So volumes' numbers end where the shadows
 //! begin, and a floor goes only when a higher one takes its place. Neighbours that are equal become
-//! one span. Where there are no floors nothing is looked up for them ([`Index`]).
+//! one span. Where there are no floors nothing is looked up for them ([`Index`]). Programs that know
+//! nothing of floors do not open a store that has some: only under an attachment's generation is
+//! anything settled, and its fence, recorded before, raises the store's format.
 //!
 //! When a page of the map is damaged that has floors, the floors of its range are lost: a sector of
 //! it has no vote, unless it was stored under a generation that no floor of the page can exceed.

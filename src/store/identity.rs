@@ -7,7 +7,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 8 | `atddstor` |
-//! | 8 | 4 | format: 2 once there is a fence, which version 0.1 would forget; 1 before |
+//! | 8 | 4 | format: 2 once there is a fence, which older programs would forget; 1 before |
 //! | 12 | 8 | checksum of both blocks without these 20 bytes, bound to the first block |
 //! | 20 | 16 | store |
 //! | 36 | 16 | cluster |
