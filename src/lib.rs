@@ -12,9 +12,9 @@
 //!       │                   │                        │
 //!  nbd_frontend     net::listener (session)   net::listener (classic connection)
 //!       └─────────┬─────────┘                        │
-//!      process::AttachedDisk            the process's shared attachment
+//!      process::AttachedDisk                    process::Disk    under the shared generation
 //!                └────────────┬──────────────────────┘
-//!          process::Disk            cut into operations, admitted
+//!         process::Operations       cut to size, admitted
 //!                │
 //!         process::Worker ────────── owns one shard:
 //!                │                   register::AtomicRegister, pure
@@ -55,7 +55,7 @@
 //! | [`store`] | crash-safe sectors on a local directory | other processes |
 //! | [`attachment`] | generations: who may write, and how that changes hands | files, sockets, clocks |
 //! | [`net`] | listener, classic connections, sessions, links to peers | the algorithm |
-//! | [`process`] | workers, birth of the cluster, start and stop | formats |
+//! | [`process`] | workers, attachments, birth of the cluster, start and stop | formats |
 //! | [`client`] | what the command line asks of a running cluster | the store |
 //!
 //! `wire`, `register` and `store` never see one another; they meet in the types of `domain`. A

@@ -94,12 +94,13 @@
 //!   owner's. An owner is then told that it was fenced though it was not, if it had begun two opens
 //!   or more without hearing that they were granted, and the process restarted in between.
 //! - **A failed open makes way** for the fence of its number that is open, which a register's
-//!   request proves. Otherwise the process would never serve that generation.
+//!   request proves. Otherwise the process would never serve that generation. What has drained for
+//!   the one has for the other, since nothing is served in between.
 //! - **Fences of one number that dispute it** (opens that failed each where the other was accepted)
 //!   would keep readers out for ever, since they open nothing. Where no holder says which of them
 //!   is open, a reader opens a shared generation after all; there is nobody to be fenced by it.
-//! - **An earlier session does not refuse its own client.** Neither is one joined that is the
-//!   client's own (rule 6).
+//! - **A client's earlier session does not refuse it**, nor is it joined: what the client opens is
+//!   a generation of its own (rule 6).
 //! - **Attaches of one process do not overtake each other** unless they insist: the second is told
 //!   that they contended, and finds the first as a holder when it comes again.
 //! - **A reader elsewhere asks the writer's process**, whose generation it confirms, even beyond a

@@ -183,3 +183,46 @@ fn seconds_since_1970() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::OwnerId;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attach_is_told_again_and_again_that_it_has_waited_long_enough() {
+        let mut clients = AttachedClients::default();
+        let attach = Attach {
+            owner: OwnerId([1; 16]),
+            kind: AttachKind::Shared,
+            take_over: false,
+            continues: None,
+        };
+        let mut answers = Vec::new();
+        for id in 1..=2 {
+            let (answer, answered) = oneshot::channel();
+            clients.ask(AttachmentId(id), attach, "a test".to_owned(), answer);
+            answers.push(answered);
+            tokio::time::sleep(PATIENCE / 2).await;
+        }
+        let waited = |clients: &mut AttachedClients| match clients.stop_waiting(Instant::now()) {
+            Some(Input::StopWaiting { id }) => Some(id),
+            _ => None,
+        };
+        for _ in 0..2 {
+            assert_eq!(waited(&mut clients), Some(AttachmentId(1)));
+            assert_eq!(waited(&mut clients), None, "the second began later");
+            tokio::time::sleep_until(clients.due().unwrap()).await;
+            assert_eq!(waited(&mut clients), Some(AttachmentId(2)));
+            tokio::time::sleep_until(clients.due().unwrap()).await;
+        }
+        clients.granted(AttachmentId(1), Fence::INITIAL);
+        assert!(answers.remove(0).await.unwrap().is_ok());
+        assert_eq!(waited(&mut clients), None, "it is attached");
+        assert!(clients.remove(AttachmentId(2)), "it asked");
+        assert!(!clients.remove(AttachmentId(2)), "it has gone");
+        tokio::time::sleep(PATIENCE).await;
+        assert_eq!(waited(&mut clients), None);
+        assert_eq!(clients.due(), None);
+    }
+}

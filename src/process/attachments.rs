@@ -9,6 +9,7 @@ use super::attached::AttachedDisk;
 use super::inbox::Inbox;
 use super::items::KeeperItem;
 use super::keeper_task::{KeeperView, next_id};
+use super::membership::Standing;
 use super::operations::Operations;
 use crate::attachment::AttachmentId;
 use crate::domain::{
@@ -27,6 +28,7 @@ pub(crate) struct Attachments {
     pub(crate) keeper: Arc<Inbox<KeeperItem>>,
     pub(crate) next_id: Arc<AtomicU64>,
     pub(crate) view: watch::Receiver<KeeperView>,
+    pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) stage: watch::Receiver<Stage>,
 }
 
@@ -38,14 +40,28 @@ pub(crate) struct Seat {
 }
 
 impl Attachments {
-    /// Attaches a client, once a majority has agreed; dropped before, it does not. `client` says
-    /// where the client is, for people.
+    /// Attaches a client, once the cluster is born and a majority has agreed; dropped before, it does
+    /// not. `client` says where the client is, for people.
     pub(crate) async fn attach(
         &self,
         attach: Attach,
         client: &str,
     ) -> Result<AttachedDisk, AttachRefusal> {
         let mut stage = self.stage.clone();
+        tokio::select! {
+            biased;
+            _ = stage.wait_for(|stage| *stage > Stage::Running) => Err(AttachRefusal::ShuttingDown),
+            attached = self.ask(attach, client) => attached,
+        }
+    }
+
+    async fn ask(&self, attach: Attach, client: &str) -> Result<AttachedDisk, AttachRefusal> {
+        // Before its birth the keeper does not listen, and its inbox would grow with every try.
+        let mut standing = self.standing.clone();
+        let born = standing.wait_for(Standing::is_born).await.is_ok();
+        if !born {
+            return Err(AttachRefusal::ShuttingDown);
+        }
         let seat = Seat {
             id: next_id(&self.next_id),
             keeper: Arc::clone(&self.keeper),
@@ -57,12 +73,7 @@ impl Attachments {
             client: shortened(client).to_owned(),
             answer,
         });
-        let granted = tokio::select! {
-            biased;
-            _ = stage.wait_for(|stage| *stage > Stage::Running) => None,
-            answered = answered => answered.ok(),
-        };
-        let granted = granted.ok_or(AttachRefusal::ShuttingDown)??;
+        let granted = answered.await.map_err(|_| AttachRefusal::ShuttingDown)??;
         Ok(AttachedDisk::new(
             seat,
             attach.kind,
@@ -73,6 +84,9 @@ impl Attachments {
 
     /// Ends the attachments of this owner, as if fenced; whether there was one.
     pub(crate) async fn release(&self, owner: OwnerId) -> bool {
+        if !self.standing.borrow().is_born() {
+            return false;
+        }
         let (answer, answered) = oneshot::channel();
         self.keeper.put(KeeperItem::Release { owner, answer });
         answered.await.unwrap_or(false)
@@ -103,4 +117,18 @@ fn shortened(client: &str) -> &str {
     let ends = client.char_indices().map(|(at, char)| at + char.len_utf8());
     let end = ends.take_while(|&end| end <= CLIENT_NAME_BYTES_MAX).last();
     &client[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_are_told_of_a_client_is_bounded_and_whole() {
+        assert_eq!(shortened("10.0.0.1:2000"), "10.0.0.1:2000");
+        let long = "ä".repeat(CLIENT_NAME_BYTES_MAX);
+        assert_eq!(shortened(&long), "ä".repeat(CLIENT_NAME_BYTES_MAX / 2));
+        let odd = format!("x{long}");
+        assert_eq!(shortened(&odd).len(), CLIENT_NAME_BYTES_MAX - 1);
+    }
 }

@@ -99,12 +99,7 @@ pub(crate) enum KeeperItem {
     /// What a connected process says of the attachments that it runs.
     PeerHolders(Rank, Vec<Holder>),
     /// A register has met a newer fence.
-    Raise {
-        /// The fence.
-        fence: Fence,
-        /// Whether it is known to be open.
-        open: bool,
-    },
+    Raise(Fence),
     /// A register has nothing unstable left of what was before this generation.
     Drained {
         /// Which register.

@@ -18,10 +18,11 @@ use super::attached_clients::AttachedClients;
 use super::confirmation::Confirmation;
 use super::inbox::Inbox;
 use super::items::{Item, KeeperItem};
+use super::lost_holders::LostHolders;
 use super::shared_authority::SharedAuthority;
 use super::timer::sleep_until;
 use crate::attachment::{AttachmentId, AttachmentKeeper, Input, Output};
-use crate::domain::{AttachmentReport, Fence, Generation, Holder, OperationId};
+use crate::domain::{AttachRefusal, AttachmentReport, Fence, Generation, Holder, OperationId};
 use crate::net::{PeerSessions, RegisterClient};
 use crate::store::StoreError;
 use crate::wire::{HOLDERS_MAX, Introduction};
@@ -78,6 +79,7 @@ pub(crate) struct KeeperTask {
     surroundings: KeeperSurroundings,
     clients: AttachedClients,
     confirmation: Confirmation,
+    lost: LostHolders,
     outputs: Vec<Output>,
     /// What follows at once, before any other item is looked at.
     ready: VecDeque<Input>,
@@ -99,6 +101,7 @@ impl KeeperTask {
             surroundings,
             clients: AttachedClients::default(),
             confirmation: Confirmation::default(),
+            lost: LostHolders::default(),
             outputs: Vec::new(),
             ready: VecDeque::new(),
             records: VecDeque::new(),
@@ -152,6 +155,12 @@ impl KeeperTask {
                 }
             }
             KeeperItem::Confirm { answer } => {
+                if let Some(holder) = self.lost.missed(self.keeper.accepted(), Instant::now()) {
+                    let refusal = AttachRefusal::Held(Box::new(holder.clone()));
+                    // Whoever has gone needs no answer.
+                    answer.send(Err(refusal)).ok();
+                    return;
+                }
                 let begun = self.confirmation.ask(answer, self.next_id());
                 self.step_all(begun);
             }
@@ -172,17 +181,15 @@ impl KeeperTask {
                 }
             }
             KeeperItem::PeerConnected(rank) => self.step(Input::PeerConnected { rank }),
-            KeeperItem::PeerDisconnected(rank) => self.step(Input::PeerDisconnected { rank }),
+            KeeperItem::PeerDisconnected(rank) => {
+                self.lost.disconnected(rank, Instant::now());
+                self.step(Input::PeerDisconnected { rank });
+            }
             KeeperItem::PeerHolders(rank, holders) => {
+                self.lost.told(rank, &holders);
                 self.step(Input::PeerHolders { rank, holders });
             }
-            KeeperItem::Raise { fence, open } => {
-                // Of two fences of one number, only one that is known to be open takes the place
-                // of the other.
-                if open || fence.generation > self.keeper.accepted().generation {
-                    self.step(Input::Raise { fence });
-                }
-            }
+            KeeperItem::Raise(fence) => self.step(Input::Raise { fence }),
             KeeperItem::Drained { shard, generation } => {
                 self.step(Input::Drained { shard, generation });
             }

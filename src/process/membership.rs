@@ -30,6 +30,8 @@ pub(crate) struct Membership {
     met: BTreeMap<Rank, Met>,
     /// Over which they were met.
     connections: BTreeMap<Rank, Connection>,
+    /// Those that came with another directory, and over which connection that was said last.
+    strangers: BTreeMap<Rank, Connection>,
     /// What they say of the attachments that they run, and the keeper has not heard yet.
     holders: BTreeMap<Rank, Vec<Holder>>,
     store: Arc<DiskSectors>,
@@ -84,6 +86,7 @@ impl Membership {
             birth,
             met,
             connections: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             holders: BTreeMap::new(),
             store,
             switchboard,
@@ -204,11 +207,17 @@ impl Membership {
                     info!(%peer, %store, "recorded the store of a process that joined later");
                     self.switchboard.recognize(peer, connection);
                 }
-                Recognition::Stranger { recorded } => error!(
-                    %peer, %store, %recorded,
-                    "process {peer} came with another directory than the cluster was born with; \
-                     it has no vote: give it back its own directory"
-                ),
+                // It has news of itself now and then, none of which changes this.
+                Recognition::Stranger { recorded }
+                    if self.strangers.insert(peer, connection) != Some(connection) =>
+                {
+                    error!(
+                        %peer, %store, %recorded,
+                        "process {peer} came with another directory than the cluster was born \
+                         with; it has no vote: give it back its own directory"
+                    );
+                }
+                Recognition::Stranger { .. } => {}
             }
         }
         Ok(())

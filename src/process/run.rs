@@ -144,7 +144,7 @@ impl RegisterProcess {
         if let Some(server) = nbd {
             clients.spawn(serve_nbd(
                 server,
-                start.standing.1.clone(),
+                start.channels.standing.1.clone(),
                 start.channels.stage.1.clone(),
             ));
         }
@@ -159,7 +159,7 @@ impl RegisterProcess {
             keeper: start.channels.keeper,
             switchboard: start.switchboard,
             stage: start.channels.stage.0,
-            standing: start.standing.1,
+            standing: start.channels.standing.1,
             connections,
             clients,
             tasks,

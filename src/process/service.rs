@@ -48,9 +48,7 @@ impl Host for Service {
     }
 
     async fn release(&self, owner: OwnerId) -> bool {
-        // Before that nobody is attached, and the keeper does not listen.
-        let born = self.standing.borrow().is_born();
-        born && self.attachments.release(owner).await
+        self.attachments.release(owner).await
     }
 
     fn requests(&self, from: &Arc<PeerSession>, requests: Vec<Request>) {

@@ -36,6 +36,7 @@ pub(super) struct Channels {
     pub(super) inboxes: Vec<Arc<Inbox<Item>>>,
     pub(super) keeper: Arc<Inbox<KeeperItem>>,
     pub(super) operations: Operations,
+    pub(super) standing: (watch::Sender<Standing>, watch::Receiver<Standing>),
     pub(super) stage: (watch::Sender<Stage>, watch::Receiver<Stage>),
     view: (watch::Sender<KeeperView>, watch::Receiver<KeeperView>),
     next_id: Arc<AtomicU64>,
@@ -45,13 +46,19 @@ impl Channels {
     pub(super) fn new(configuration: &Configuration) -> Self {
         let workers = usize::from(configuration.workers());
         let inboxes: Vec<Arc<Inbox<Item>>> = (0..workers).map(|_| Arc::new(Inbox::new())).collect();
-        let sectors = configuration.cluster().size.sectors();
+        let cluster = configuration.cluster();
+        let sectors = cluster.size.sectors();
+        let others = cluster.processes.ranks();
+        let missing = others
+            .filter(|rank| *rank != configuration.rank())
+            .collect();
         let io_timeout = configuration.io_timeout_seconds;
         let io_timeout = io_timeout.map(|seconds| Duration::from_secs(seconds.get()));
         Self {
             operations: Operations::new(sectors, inboxes.clone(), io_timeout),
             inboxes,
             keeper: Arc::new(Inbox::new()),
+            standing: watch::channel(Standing::Unborn { missing }),
             stage: watch::channel(Stage::Running),
             view: watch::channel(KeeperView::default()),
             next_id: Arc::default(),
@@ -65,6 +72,7 @@ impl Channels {
             keeper: Arc::clone(&self.keeper),
             next_id: Arc::clone(&self.next_id),
             view: self.view.1.clone(),
+            standing: self.standing.1.clone(),
             stage: self.stage.1.clone(),
         }
     }
@@ -84,7 +92,6 @@ pub(super) struct Start {
     pub(super) sessions: Arc<PeerSessions>,
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) introduction: (watch::Sender<Introduction>, watch::Receiver<Introduction>),
-    pub(super) standing: (watch::Sender<Standing>, watch::Receiver<Standing>),
     pub(super) nbd: Option<String>,
 }
 
@@ -120,11 +127,6 @@ impl Start {
             empty: store.is_empty(),
             holders: Vec::new(),
         };
-        let missing = cluster
-            .processes
-            .ranks()
-            .filter(|r| *r != configuration.rank())
-            .collect();
         let processes = cluster.processes.count();
         let Channels {
             inboxes, keeper, ..
@@ -141,7 +143,6 @@ impl Start {
             sessions: Arc::new(PeerSessions::new()),
             switchboard: Arc::new(switchboard),
             introduction: watch::channel(introduction),
-            standing: watch::channel(Standing::Unborn { missing }),
             configuration,
             store,
             channels,
@@ -185,7 +186,7 @@ impl Start {
                     operations: Arc::clone(&self.under_way[usize::from(shard)]),
                 },
             );
-            tasks.spawn(once_born(self.standing.1.clone(), worker.run()));
+            tasks.spawn(once_born(self.channels.standing.1.clone(), worker.run()));
         }
     }
 
@@ -220,7 +221,7 @@ impl Start {
                 view: view.0.clone(),
             },
         );
-        tasks.spawn(once_born(self.standing.1.clone(), task.run()));
+        tasks.spawn(once_born(self.channels.standing.1.clone(), task.run()));
         let complete = self.switchboard.completeness();
         let sweeper = Sweeper::new(operations.clone(), view.1.clone(), complete);
         tasks.spawn(sweeper.run());
@@ -238,13 +239,13 @@ impl Start {
             store: Arc::clone(&self.store),
             switchboard: Arc::clone(&self.switchboard),
             attachments: self.channels.attachments(),
-            standing: self.standing.1.clone(),
+            standing: self.channels.standing.1.clone(),
             stage: self.channels.stage.1.clone(),
             operations: self.under_way.clone(),
             nbd: self.nbd.clone(),
         };
         let (born, serving) = watch::channel(false);
-        let mut standing = self.standing.1.clone();
+        let mut standing = self.channels.standing.1.clone();
         tasks.spawn(async move {
             if standing.wait_for(Standing::is_born).await.is_ok() {
                 born.send_replace(true);
@@ -276,7 +277,7 @@ impl Start {
             Arc::clone(&self.store),
             Arc::clone(&self.switchboard),
             self.introduction.0.clone(),
-            self.standing.0.clone(),
+            self.channels.standing.0.clone(),
         )
     }
 }

@@ -125,9 +125,14 @@ impl Sweeper {
         let end = self.operations.sectors();
         let operations = self.operations.clone();
         while sweep.next < end {
+            if *self.complete.borrow() || self.view.borrow().runs != Some(sweep.fence) {
+                return Pause::Unwanted;
+            }
             let count = (2 * CHUNK_SECTORS).min(end - sweep.next);
             let settling = operations.settle(sweep.fence, sweep.next, count);
             tokio::select! {
+                // What is done is done, wanted or not.
+                biased;
                 settled = settling => match settled {
                     Ok(()) => {
                         sweep.next += count;
@@ -152,5 +157,124 @@ impl Sweeper {
             ended = runs_no_more => ended.map_or(Pause::Stopped, |_| Pause::Unwanted),
             ended = complete => ended.map_or(Pause::Stopped, |_| Pause::Unwanted),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{Generation, Mode};
+    use crate::process::inbox::Inbox;
+    use crate::process::items::Item;
+    use crate::register::{Command, Outcome, RegisterError};
+
+    fn fence(generation: u64) -> Fence {
+        Fence {
+            generation: Generation(generation),
+            mode: Mode::Shared,
+        }
+    }
+
+    /// A sweeper of a disk of five chunks, and what surrounds it.
+    struct Swept {
+        worker: Arc<Inbox<Item>>,
+        view: watch::Sender<KeeperView>,
+        complete: watch::Sender<bool>,
+        sweeper: tokio::task::JoinHandle<()>,
+    }
+
+    impl Swept {
+        fn new() -> Self {
+            let worker = Arc::new(Inbox::new());
+            let operations = Operations::new(5 * CHUNK_SECTORS, vec![Arc::clone(&worker)], None);
+            let (view, views) = watch::channel(KeeperView::default());
+            let (complete, completes) = watch::channel(true);
+            let sweeper = Sweeper::new(operations, views, completes);
+            Self {
+                worker,
+                view,
+                complete,
+                sweeper: tokio::spawn(sweeper.run()),
+            }
+        }
+
+        fn runs(&self, fence: Option<Fence>) {
+            self.view.send_modify(|view| view.runs = fence);
+        }
+
+        /// The chunks that are asked for by now, ended in this way.
+        async fn chunks(
+            &self,
+            end: impl Fn() -> Result<Outcome, RegisterError>,
+        ) -> Vec<(u64, u64)> {
+            let mut items = Vec::new();
+            let taken = tokio::time::timeout(Duration::from_secs(1), self.worker.take(&mut items));
+            if taken.await.is_err() {
+                return Vec::new();
+            }
+            let end = |item: Item| {
+                let Item::Command {
+                    authority,
+                    command: Command::Settle { range },
+                    done,
+                    ..
+                } = item
+                else {
+                    panic!("it settles");
+                };
+                // It may have been given up.
+                done.send(end()).ok();
+                let generation = authority.generation.0;
+                (generation, range.first().index() / CHUNK_SECTORS)
+            };
+            let chunks = items.into_iter().map(end).collect();
+            // The sweeper takes its next step.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            chunks
+        }
+
+        async fn settled(&self) -> Vec<(u64, u64)> {
+            self.chunks(|| Ok(Outcome::Settled)).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_is_done_once_for_a_generation_and_goes_on_where_it_stopped() {
+        let swept = Swept::new();
+        swept.runs(Some(fence(1)));
+        assert_eq!(swept.settled().await, [], "everybody is there");
+        swept.complete.send_replace(false);
+        assert_eq!(swept.settled().await, [(1, 0), (1, 1)]);
+        swept.complete.send_replace(true);
+        assert_eq!(swept.settled().await, [(1, 2), (1, 3)], "they had begun");
+        assert_eq!(swept.settled().await, []);
+        swept.complete.send_replace(false);
+        assert_eq!(swept.settled().await, [(1, 4)]);
+        assert_eq!(swept.settled().await, []);
+        for complete in [true, false] {
+            swept.complete.send_replace(complete);
+            assert_eq!(swept.settled().await, [], "it is done");
+        }
+        swept.runs(Some(fence(2)));
+        assert_eq!(swept.settled().await, [(2, 0), (2, 1)]);
+        swept.runs(None);
+        assert_eq!(swept.settled().await, [(2, 2), (2, 3)], "they had begun");
+        assert_eq!(swept.settled().await, [], "nobody runs under it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_that_is_fenced_waits_for_another_generation() {
+        let swept = Swept::new();
+        swept.complete.send_replace(false);
+        swept.runs(Some(fence(1)));
+        let fenced = || Err(RegisterError::Fenced { by: fence(2) });
+        assert_eq!(swept.chunks(fenced).await, [(1, 0), (1, 1)]);
+        assert_eq!(swept.settled().await, []);
+        swept.runs(Some(fence(3)));
+        assert_eq!(swept.settled().await, [(3, 0), (3, 1)]);
+        drop(swept.view);
+        swept.sweeper.await.unwrap();
     }
 }

@@ -270,4 +270,66 @@ mod tests {
             "news do not end a connection"
         );
     }
+
+    #[tokio::test]
+    async fn workers_and_keeper_hear_of_recognized_connections_only() {
+        let (worker, keeper) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()));
+        let switchboard = Switchboard::new(3, vec![Arc::clone(&worker)], Arc::clone(&keeper));
+        let complete = switchboard.completeness();
+        let peers = [Rank::new(2).unwrap(), Rank::new(3).unwrap()];
+        let introduction = Introduction {
+            store: StoreId([1; 16]),
+            birth: None,
+            empty: false,
+            holders: Vec::new(),
+        };
+        for peer in peers {
+            switchboard.connected(peer, Incarnation(1), introduction.clone());
+            switchboard.holders(peer, Connection(1), Vec::new());
+            switchboard.disconnected(peer);
+            switchboard.connected(peer, Incarnation(1), introduction.clone());
+            switchboard.recognize(peer, Connection(3));
+            switchboard.recognize(peer, Connection(3));
+            switchboard.holders(peer, Connection(3), Vec::new());
+        }
+        assert!(*complete.borrow());
+        switchboard.disconnected(peers[0]);
+        switchboard.holders(peers[0], Connection(3), Vec::new());
+        assert!(!*complete.borrow());
+        let mut items = Vec::new();
+        worker.take(&mut items).await;
+        let heard: Vec<(Rank, bool)> = items
+            .iter()
+            .map(|item| match item {
+                Item::PeerConnected(rank) => (*rank, true),
+                Item::PeerDisconnected(rank) => (*rank, false),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            heard,
+            [(peers[0], true), (peers[1], true), (peers[0], false)]
+        );
+        let mut items = Vec::new();
+        keeper.take(&mut items).await;
+        let heard: Vec<(Rank, &str)> = items
+            .iter()
+            .map(|item| match item {
+                KeeperItem::PeerConnected(rank) => (*rank, "connected"),
+                KeeperItem::PeerHolders(rank, _) => (*rank, "holders"),
+                KeeperItem::PeerDisconnected(rank) => (*rank, "disconnected"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            heard,
+            [
+                (peers[0], "connected"),
+                (peers[0], "holders"),
+                (peers[1], "connected"),
+                (peers[1], "holders"),
+                (peers[0], "disconnected"),
+            ]
+        );
+    }
 }

@@ -235,10 +235,7 @@ impl Worker {
             }
             Output::Finished { operation } => self.round.finished.push(operation),
             Output::Faulty { from, fault } => self.close_connections(from, fault),
-            Output::Raise { fence, open } => {
-                let raise = KeeperItem::Raise { fence, open };
-                self.surroundings.keeper.put(raise);
-            }
+            Output::Raise { fence } => self.surroundings.keeper.put(KeeperItem::Raise(fence)),
             Output::Drained { generation } => {
                 let shard = self.surroundings.shard;
                 let drained = KeeperItem::Drained { shard, generation };

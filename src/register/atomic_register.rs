@@ -98,6 +98,8 @@ impl AtomicRegister {
             Input::Raise { fence } => {
                 if self.gate.yields_to(fence) {
                     self.raise(fence, false, out);
+                } else if self.gate.excludes(fence) {
+                    self.insist(out);
                 }
             }
             Input::Stable { fence } => {
@@ -132,14 +134,9 @@ impl AtomicRegister {
         match self.gate.meet(fence)? {
             Passage::Open => self.replica.ask(request, out),
             Passage::Older => out.push(replica::refusal(request.id, self.gate.accepted())),
-            Passage::Shut { news } => {
-                if news {
-                    out.push(Output::Raise { fence, open: true });
-                }
-                self.gate.park(request);
-            }
+            Passage::Shut => self.gate.park(request),
             Passage::Newer => {
-                out.push(Output::Raise { fence, open: true });
+                out.push(Output::Raise { fence });
                 self.raise(fence, true, out);
                 self.gate.park(request);
             }
@@ -178,7 +175,7 @@ impl AtomicRegister {
     ) -> Result<(), PeerFault> {
         let accepted = self.gate.accepted();
         if fence.generation > accepted.generation {
-            out.push(Output::Raise { fence, open: false });
+            out.push(Output::Raise { fence });
             self.raise(fence, false, out);
             return Ok(());
         }
@@ -192,14 +189,25 @@ impl AtomicRegister {
 
     /// Accepts another fence: whatever is of an older one ends.
     fn raise(&mut self, fence: Fence, open: bool, out: &mut Vec<Output>) {
-        let began = Marks {
-            sequence: self.operations.coordinator().next_sequence(),
-            number: self.replica.raise(),
-        };
-        for request in self.gate.raise(fence, open, began) {
+        for request in self.gate.raise(fence, open, self.began()) {
             out.push(replica::refusal(request.id, fence));
         }
+        self.replica.raise();
         self.operations.raise(fence, out);
+    }
+
+    /// Tells the keeper of the accepted fence once more: the one that it has raised failed to open.
+    fn insist(&mut self, out: &mut Vec<Output>) {
+        let fence = self.gate.accepted();
+        out.push(Output::Raise { fence });
+        self.gate.drain(self.began());
+    }
+
+    fn began(&self) -> Marks {
+        Marks {
+            sequence: self.operations.coordinator().next_sequence(),
+            number: self.replica.next_number(),
+        }
     }
 
     fn loaded(&mut self, purpose: LoadPurpose, held: Held, out: &mut Vec<Output>) {
@@ -221,13 +229,12 @@ impl AtomicRegister {
         }
     }
 
-    /// An own operation goes on without the own copy.
     fn refused(&mut self, purpose: StorePurpose, out: &mut Vec<Output>) {
         self.gate.completed(purpose);
         match purpose {
             StorePurpose::Peer(number) => self.replica.refused(number, self.gate.accepted(), out),
             StorePurpose::Heal(_) => self.operations.end_heal(),
-            StorePurpose::Operation(_) => {}
+            StorePurpose::Operation(sequence) => self.operations.refused(sequence, out),
         }
     }
 }

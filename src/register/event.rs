@@ -75,7 +75,8 @@ pub enum Input {
     Command {
         /// Given back with the outcome.
         ticket: Ticket,
-        /// The fence of the attachment that wants it: open, and, if exclusive, this process's.
+        /// The fence of the attachment that wants it: open, and, if exclusive, this process's, but
+        /// for reads while nobody holds the volume.
         authority: Fence,
         /// What is wanted.
         command: Command,
@@ -188,18 +189,17 @@ pub enum Output {
         outcome: Result<Outcome, RegisterError>,
     },
     /// A peer speaks of a newer fence than the one accepted here, which the register has accepted by
-    /// that; what the peer asked waits until it is stable.
+    /// that; what the peer asked waits until it is stable. Or the keeper has raised another fence of
+    /// the same number, which cannot have been opened, since a peer operates under this one. The
+    /// keeper accepts it in both cases.
     Raise {
-        /// The newer one.
+        /// The fence.
         fence: Fence,
-        /// Whether the fence is known to be open: the peer operates under it. If so, it takes the
-        /// place of any other fence of its number, whose opening has failed. If not, because it
-        /// comes from a refusal, it must not: the other may be the one that was opened.
-        open: bool,
     },
     /// Every store that this register had put out before it accepted a fence is stable, or never
-    /// will be. Said once for each fence that it accepts, by [`Input::Raise`] or by itself, and never
-    /// before the [`Output::Raise`] of it.
+    /// will be. Said once after each [`Input::Raise`] that it follows and after each
+    /// [`Output::Raise`]. It is true of every fence of the generation: under one that was not opened
+    /// nothing is stored.
     Drained {
         /// The generation that was raised to.
         generation: Generation,

@@ -8,7 +8,15 @@
 //!   only while nobody is known to operate under it: a number has one owner, so whoever operates
 //!   under it has it, and the other fence is of an open that failed.
 //! - [`Output::Drained`] is said once for each fence that was accepted, in their order, when every
-//!   store that was put out before is completed.
+//!   store that was put out before is completed; and once more whenever the keeper is told again
+//!   of the accepted one, since it had accepted another meanwhile.
+//!
+//! Keeper and register raise each other, and a fence that was not opened may have come to either
+//! first. What was not proved open yields to whatever the keeper raises, and the keeper accepts what
+//! a register raises, so both come to the same fence; what was proved open stays, and the register
+//! says so. By the time that the keeper acknowledges an open, every register has said `Drained` of
+//! that number, and from then on raises another fence of it only if that one was proved: so no
+//! number is acknowledged to two owners.
 //!
 //! A fence that failed to open never lets anything pass, so between two fences of one number no
 //! store is put out, and whichever of them a `Drained` was said for, it is true of both.
@@ -42,8 +50,8 @@ pub(super) struct Gate {
 pub(super) enum Passage {
     /// It is served.
     Open,
-    /// It is parked; whether it is the first to tell that its fence is open.
-    Shut { news: bool },
+    /// It is parked.
+    Shut,
     /// It is of a newer fence, which is to be accepted.
     Newer,
     /// It is of an older one.
@@ -103,11 +111,11 @@ impl Gate {
     /// What becomes of a peer's request of this authority.
     pub(super) fn meet(&mut self, authority: Fence) -> Result<Passage, PeerFault> {
         if authority == self.accepted {
-            let news = !std::mem::replace(&mut self.is_open, true);
+            self.is_open = true;
             return Ok(if self.is_stable {
                 Passage::Open
             } else {
-                Passage::Shut { news }
+                Passage::Shut
             });
         }
         let (theirs, ours) = (authority.generation, self.accepted.generation);
@@ -133,6 +141,11 @@ impl Gate {
         theirs > ours || theirs == ours && fence != self.accepted && !self.is_open
     }
 
+    /// Whether the fence cannot have been opened, since another one of its number was.
+    pub(super) fn excludes(&self, fence: Fence) -> bool {
+        self.is_open && fence.generation == self.accepted.generation && fence != self.accepted
+    }
+
     /// Accepts another fence, known to be open or not, when so much has begun; what was parked
     /// under the one before is to be refused.
     pub(super) fn raise(&mut self, fence: Fence, is_open: bool, began: Marks) -> Vec<Request> {
@@ -140,12 +153,17 @@ impl Gate {
         self.accepted = fence;
         self.is_open = is_open;
         self.is_stable = false;
+        self.drain(began);
+        std::mem::take(&mut self.parked)
+    }
+
+    /// Has it said when everything is drained that has begun so far, for the accepted fence.
+    pub(super) fn drain(&mut self, began: Marks) {
         self.draining.push_back(Draining {
-            generation: fence.generation,
+            generation: self.accepted.generation,
             began,
             stores: std::mem::take(&mut self.stores),
         });
-        std::mem::take(&mut self.parked)
     }
 
     /// The keeper says that the fence is stable: what is now to be served. That is nothing if

@@ -68,8 +68,8 @@
 //! 8. Nothing is sent to this process itself.
 //! 9. Nothing is served, begun or answered under another fence than the one accepted, and nothing
 //!    under that before it is stable here. The accepted fence never goes to a lower number, and
-//!    leaves its number for another owner only if its own opening is known to have failed
-//!    (rules 2 and 3).
+//!    to another owner of its number only while nobody is known to operate under it (rules 2
+//!    and 3).
 //! 10. Every operation under way or queued is of the accepted fence: accepting another ends it
 //!     (rule 10).
 //! 11. Whatever is stored under a generation is settled under exactly that generation. So a process

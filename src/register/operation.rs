@@ -151,6 +151,14 @@ impl Operation {
         }
     }
 
+    /// The own copy will never be stable. Reads and writes go on without it.
+    pub(super) fn refused(&self) -> Progress {
+        match &self.work {
+            Work::Read(_) | Work::Write(_) => Progress::Waiting,
+            Work::Settle(settle) => settle.refused(),
+        }
+    }
+
     /// Another process has answered a request of this round.
     pub(super) fn answered(
         &mut self,

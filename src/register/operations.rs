@@ -111,6 +111,14 @@ impl Operations {
         }
     }
 
+    /// The own copy in the operation of this number will never be stable.
+    pub(super) fn refused(&mut self, sequence: u64, out: &mut Vec<Output>) {
+        if let Some(operation) = self.under_way.get(&sequence) {
+            let progress = operation.refused();
+            self.advance(sequence, progress, out);
+        }
+    }
+
     /// The healing of a damaged copy is over.
     pub(super) fn end_heal(&mut self) {
         self.coordinator.end_heal();

@@ -55,10 +55,13 @@ impl Replica {
         });
     }
 
-    /// Another fence was accepted: what is under way is of an older one. The number of the next
-    /// request.
-    pub(super) fn raise(&mut self) -> u64 {
+    /// Another fence was accepted: what is under way is of an older one.
+    pub(super) fn raise(&mut self) {
         self.first_number = self.next_number;
+    }
+
+    /// The number of the next request; those that were passed on have lower ones.
+    pub(super) fn next_number(&self) -> u64 {
         self.next_number
     }
 

@@ -62,6 +62,15 @@ impl Settle {
         }
     }
 
+    /// The own copy never will be. Without it the processes that are asked are no majority, so the
+    /// piece is left as it is.
+    pub(super) fn refused(&self) -> Progress {
+        match self {
+            Self::Query(_) => Progress::Waiting,
+            Self::Store(_) => Progress::PieceDone { everyone: false },
+        }
+    }
+
     /// Another process's answer to the present round.
     pub(super) fn answered(
         &mut self,

@@ -6,6 +6,7 @@ use super::checksum::{Checksums, Kind};
 use super::entry::Entry;
 use super::error::StoreError;
 use super::fences::Fences;
+use super::floor::{floor_stamp, floors_of};
 use super::free_map::{ChunkRef, FreeMap};
 use super::identity::Identity;
 use super::page::{Child, Page, PageDraft, PageRef};
@@ -311,6 +312,16 @@ fn pages_are_as_documented() {
     assert_eq!(page.children().collect::<Vec<_>>(), children);
     let elsewhere = PageRef { block: 12, ..inner };
     assert!(Page::open(checksums(), elsewhere, &bytes).is_none());
+}
+
+#[test]
+fn floors_are_kept_in_shadow_volumes() {
+    let sector = SectorAddress::new(Volume(2), 0x75).unwrap().to_bits();
+    let floor = SectorAddress::new(Volume(0x8002), 0x75).unwrap().to_bits();
+    assert_eq!(floors_of((sector, sector + 9)), (floor, floor + 9));
+    let expected = "0000000000000076000000000000000000000000000000000000000000";
+    let stamp = floor_stamp(Generation(0x76)).to_bytes();
+    assert_eq!(hex::encode(stamp), expected);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::cache::Found;
 use super::engine::Engine;
 use super::entry::{Entry, bounds};
 use super::error::StoreError;
+use super::floor::beyond_volumes;
 use super::index::Known;
 use super::medium::is_media_error;
 use super::memory::VOTE_RUNS_MAX;
@@ -65,6 +66,12 @@ impl Engine {
         newer_than: Option<&Runs<Vote>>,
         patience: Patience,
     ) -> Result<Option<Held>, StoreError> {
+        if beyond_volumes(range) {
+            // A peer's fault; the floors that are kept there are no sectors.
+            let votes = Runs::uniform(range.count(), Vote::Lost);
+            let values = Vec::new();
+            return Ok(Some(Held { votes, values }));
+        }
         let mut load = Load {
             engine: self,
             range,

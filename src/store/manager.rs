@@ -71,8 +71,8 @@ pub trait Completions: Send + Sync {
 ///   whatever the sectors hold, damaged copies and sectors never written included, and of nothing
 ///   else: from then on votes, values and comparisons have the raised stamp. It costs as much for a
 ///   range as for a sector. Stores that are under way together take effect one after the other,
-///   in the order in which they were asked for; but for one that has to wait for the medium first,
-///   which comes later. Only with `Unchanged` does the order make a difference, and only to stores
+///   in the order in which they were asked for; but for one that has to wait for the medium first, or
+///   for space, which comes later. Only with `Unchanged` does the order make a difference, and only to stores
 ///   settled under an older generation, which is why nothing may be asked for under a generation
 ///   before every store of an older one is completed.
 /// - Volumes' numbers are below [`VOLUME_LIMIT`](super::VOLUME_LIMIT). Sectors of others have no

@@ -34,7 +34,10 @@
 //!    takes and frees, so replaying those behind the root gives the present.
 //! 6. Both copies of the identity carry an update before it is acknowledged.
 //! 7. After a write or sync that failed nothing is acknowledged ever again.
-//! 8. No lock is held while the medium is asked for anything.
+//! 8. No lock is held while the medium is asked for anything, but for the identity's, which only
+//!    those wait for who write it.
+//! 9. The stamp of a sector is the one that it was stored under, raised by its floor (`floor`): in
+//!    votes, values and comparisons alike. Only the checksum of its data knows the one stored.
 //!
 //! # Where what is
 //! - Formats: `layout` (the fixed area), `identity` with its `fences`, `root`, `free_map`, `batch`,

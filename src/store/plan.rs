@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cache::Found;
-use super::entry::{Entry, bounds, with_gaps};
+use super::entry::{Entry, bounds};
 use super::floor::Raised;
 use super::index::{Compared, Index, Known};
 use super::manager::{Completions, StoreRequest};
@@ -91,7 +91,7 @@ pub(super) const LOOKUP_SPANS: usize = 512;
 
 /// The values of a batch.
 pub(crate) struct Plan {
-    values: SpanMap<Value>,
+    pub(super) values: SpanMap<Value>,
     /// What the planned sectors were before.
     before: SpanMap<Before>,
     /// The floors that the batch raises.
@@ -281,28 +281,6 @@ impl Plan {
         None
     }
 
-    /// How the stamp compares to sectors of which the same is known, with the floors that the batch
-    /// raises. Those raise what the batch stores, too, whichever came first.
-    fn under_raised(&self, stamp: Stamp, known: &Span<Known>) -> Vec<Span<Compared>> {
-        let mut compared = Vec::new();
-        for part in self.raised.parts(known.first, known.last) {
-            let Some(generation) = part.value else {
-                compared.push(part.with(known.value.compare(stamp)));
-                continue;
-            };
-            let planned = self.values.within(part.first, part.last);
-            let planned = planned.map(|span| span.with(span.value.stamp));
-            for part in with_gaps(part.first, part.last, planned) {
-                let then = match part.value {
-                    None => known.value,
-                    Some(stamp) => Known::stored_now(stamp),
-                };
-                compared.push(part.with(then.raised_to(generation).compare(stamp)));
-            }
-        }
-        compared
-    }
-
     /// Plans sectors for which the extent is newer than what is stable.
     fn take(&mut self, extent: &Extent, known: &Span<Known>, newer: &mut Newer) -> Option<Step> {
         let count = known.count();
@@ -356,27 +334,14 @@ impl Plan {
         Step::Full
     }
 
-    /// Where the batch has something that is as new as the stamp, or newer.
-    fn not_older(&self, stamp: Stamp, first: u64, last: u64) -> Vec<(u64, u64)> {
-        let mut found = Vec::new();
-        for span in self.values.within(first, last) {
-            if span.value.stamp >= stamp {
-                found.push((span.first, span.last));
-            } else if !self.raised.is_empty() {
-                let raised = self.raised.parts(span.first, span.last).into_iter();
-                let raised = raised.filter(|part| {
-                    let generation = part.value.unwrap_or_default();
-                    span.value.stamp.settled_under(generation) >= stamp
-                });
-                found.extend(raised.map(|part| (part.first, part.last)));
-            }
-        }
-        found
-    }
-
     /// Sets the sectors for which the batch has nothing newer.
     fn propose(&mut self, extent: &Extent, first: u64, last: u64) {
-        let newer = self.not_older(extent.stamp, first, last);
+        let newer: Vec<(u64, u64)> = self
+            .values
+            .within(first, last)
+            .filter(|span| span.value.stamp >= extent.stamp)
+            .map(|span| (span.first, span.last))
+            .collect();
         let value = Value {
             stamp: extent.stamp,
             data: match &extent.content {

@@ -2,13 +2,13 @@
 
 use std::cmp::Ordering;
 
-use super::entry::bounds;
+use super::entry::{bounds, with_gaps};
 use super::floor::{Floor, floors_of};
-use super::index::{Index, Known};
+use super::index::{Compared, Index, Known};
 use super::plan::{LOOKUP_SPANS, Plan, Step, TOMBSTONE_COST};
 use super::spans::Span;
 use super::tree::{Missing, Pages};
-use crate::domain::{Content, Extent, Generation, SectorRange};
+use crate::domain::{Content, Extent, Generation, SectorRange, Stamp};
 
 /// The first and last address that have to be looked up to plan this part of an extent.
 pub(crate) fn lookup_for(extent: &Extent, part: SectorRange) -> (u64, u64) {
@@ -56,6 +56,28 @@ impl Plan {
             *sector += u32::try_from(reached - looked_up.0 + 1).expect("within the extent");
         }
         Ok(Step::Done { touched })
+    }
+
+    /// How the stamp compares to sectors of which the same is known, with the floors that the batch
+    /// raises. Those raise what the batch stores, too, whichever came first.
+    pub(super) fn under_raised(&self, stamp: Stamp, known: &Span<Known>) -> Vec<Span<Compared>> {
+        let mut compared = Vec::new();
+        for part in self.raised.parts(known.first, known.last) {
+            let Some(generation) = part.value else {
+                compared.push(part.with(known.value.compare(stamp)));
+                continue;
+            };
+            let planned = self.values.within(part.first, part.last);
+            let planned = planned.map(|span| span.with(span.value.stamp));
+            for part in with_gaps(part.first, part.last, planned) {
+                let then = match part.value {
+                    None => known.value,
+                    Some(stamp) => Known::stored_now(stamp),
+                };
+                compared.push(part.with(then.raised_to(generation).compare(stamp)));
+            }
+        }
+        compared
     }
 }
 

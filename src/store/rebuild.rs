@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use super::block::{Block, Run};
 use super::cache::Found;
 use super::engine::Engine;
-use super::entry::{Entry, laid_over};
+use super::entry::{Entry, laid_over, push_span};
 use super::error::StoreError;
 use super::floor::{FLOORS, count_floors};
 use super::page::{CHILDREN_MAX, Child, LEAF_ITEMS_MAX, Page, PageDraft, PageRef};
@@ -158,7 +158,7 @@ impl<'a> Rebuild<'a> {
             let child_high = next.unwrap_or(high);
             if self.changes(child_low, child_high).next().is_some() {
                 match self.page(&child.page, child_low, child_high)? {
-                    Part::Items(items) => gathered.extend(items),
+                    Part::Items(items) => append(&mut gathered, items),
                     Part::Children(more) => {
                         self.pack_leaves(&gathered, false, &mut children)?;
                         gathered.clear();
@@ -200,7 +200,7 @@ impl<'a> Rebuild<'a> {
                 self.size.leaves = self.size.leaves.saturating_sub(1);
                 let items: Vec<_> = page.items().collect();
                 self.uncount_floors(&items);
-                gathered.extend(items);
+                append(gathered, items);
                 Ok(true)
             }
             _ => Ok(false),
@@ -268,6 +268,13 @@ impl<'a> Rebuild<'a> {
             packed.push(self.writer.write(PageDraft::inner(share, self.sequence))?);
         }
         Ok(packed)
+    }
+}
+
+/// Appends the items of the next page; what went on from one to the other is one again.
+fn append(gathered: &mut Vec<Span<Entry>>, items: Vec<Span<Entry>>) {
+    for item in items {
+        push_span(gathered, item);
     }
 }
 

@@ -6,6 +6,7 @@ mod attachments;
 mod classic;
 mod failover;
 mod faults;
+mod library;
 mod limits;
 mod machine;
 mod nbd;

@@ -1,9 +1,11 @@
 //! Bugs that are planted to show that the simulation would find them.
 //!
-//! All but nothing of them is in the register: each is planted in what surrounds it, by telling it
-//! something untrue or by changing what it says, so that it behaves as a register with that bug.
+//! None of them is in the register or in the keeper: each is planted in what surrounds them, by
+//! telling them something untrue or by changing what they say, so that they behave as with that
+//! bug; or in the clients.
 
-use crate::scenario::Scenario;
+use crate::dice::Dice;
+use crate::scenario::{Crowd, Scenario};
 
 /// A planted bug.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -26,10 +28,16 @@ pub(crate) enum Bug {
     ReplyCountedTwice,
     /// A damaged copy says that nothing was ever written.
     DamageVotesAsEmpty,
+    /// A process that starts again has forgotten its fence.
+    FenceNotDurable,
+    /// A client repeats its unanswered writes under a generation that does not follow its own.
+    UnconditionalRepeat,
+    /// A client begins something new before it repeats what was unanswered.
+    RepeatAfterNewWrite,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::AcknowledgeBeforeStore,
         Self::NoWriteBack,
         Self::UnstableAnswers,
@@ -39,14 +47,40 @@ impl Bug {
         Self::IncarnationNotRaised,
         Self::ReplyCountedTwice,
         Self::DamageVotesAsEmpty,
+        Self::FenceNotDurable,
+        Self::UnconditionalRepeat,
+        Self::RepeatAfterNewWrite,
     ];
 
+    /// Whether it shows without any attachment.
+    fn is_of_the_register_alone(self) -> bool {
+        matches!(
+            self,
+            Self::AcknowledgeBeforeStore
+                | Self::NoWriteBack
+                | Self::UnstableAnswers
+                | Self::SubMajority
+                | Self::RankNotCompared
+                | Self::RestartedWrite
+                | Self::IncarnationNotRaised
+                | Self::ReplyCountedTwice
+                | Self::DamageVotesAsEmpty
+        )
+    }
+
     /// Tilts the odds so that the circumstances in which the bug shows are not rare.
-    pub(crate) fn favour(self, scenario: &mut Scenario) {
+    pub(crate) fn favour(self, scenario: &mut Scenario, dice: &mut Dice) {
         // Who made which zeroes cannot be told with false stamps about.
         scenario.discards = 0;
         scenario.processes = scenario.processes.max(3);
         scenario.rot_of_majorities = false;
+        if self.is_of_the_register_alone() {
+            scenario.crowd = Crowd::classic(dice);
+            scenario.blackout_every = 0;
+            scenario.pause_every = 0;
+        } else if scenario.crowd.hosts == 0 {
+            scenario.crowd.hosts = 2;
+        }
         match self {
             Self::DamageVotesAsEmpty => {
                 scenario.rot_every = 50;

@@ -12,19 +12,30 @@
 
 mod bug;
 mod checker;
+mod classic;
+mod client;
 mod clients;
 mod dice;
 mod disk;
 mod faults;
+mod fencing;
+mod front;
 mod history;
+mod inspection;
+mod keepers;
+mod ledger;
+mod lies;
 mod messages;
 mod network;
 mod oracle;
 mod planted;
 mod process;
+mod registers;
 mod runner;
 mod scenario;
+mod sessions;
 mod storage;
+mod tally;
 mod world;
 
 use bug::Bug;

@@ -357,3 +357,23 @@ async fn while_a_process_is_away_the_disk_is_settled_ahead_of_need() {
     .await;
     assert_eq!(first_byte(&disk.read(7, 1).await.unwrap()), 1);
 }
+
+/// Under a new generation a read of an older sector would be spared a store if all processes
+/// answered, and waits a moment for the last of them: not for ever.
+#[tokio::test]
+async fn a_process_that_does_not_answer_keeps_no_read_waiting() {
+    let paces = [Pace::Fast, Pace::Fast, Pace::Stopped];
+    let nodes = crowd(&paces, &Settings::default()).await;
+    nodes[0].disk.write(1, content(1)).await.unwrap();
+    let disk = within_reason(attached(&nodes[0], exclusive(1))).await;
+    until("the link", || {
+        let link = nodes[0].links[2].as_ref().unwrap();
+        link.state().connected.is_some()
+    })
+    .await;
+    assert_eq!(
+        first_byte(&within_reason(disk.read(1, 1)).await.unwrap()),
+        1
+    );
+    assert!(settled(&nodes[0], net_generation(&disk)) >= 1);
+}

@@ -22,6 +22,7 @@ use crate::process::disk::Disk;
 use crate::process::inbox::Inbox;
 use crate::process::items::{Item, KeeperItem};
 use crate::process::keeper_task::{KeeperSurroundings, KeeperTask, KeeperView};
+use crate::process::membership::Standing;
 use crate::process::operations::Operations;
 use crate::process::shared_authority::SharedAuthority;
 use crate::process::sweeper::Sweeper;
@@ -55,7 +56,11 @@ pub(super) struct Node {
     pub(super) stage: watch::Sender<Stage>,
     tasks: JoinSet<()>,
     /// A process of which these are gone has stopped.
-    _lasting: (watch::Sender<Introduction>, watch::Sender<bool>),
+    _lasting: (
+        watch::Sender<Introduction>,
+        watch::Sender<bool>,
+        watch::Sender<Standing>,
+    ),
 }
 
 impl Node {
@@ -150,6 +155,7 @@ struct Channels {
     sessions: Arc<PeerSessions>,
     introduction: (watch::Sender<Introduction>, watch::Receiver<Introduction>),
     stage: (watch::Sender<Stage>, watch::Receiver<Stage>),
+    standing: (watch::Sender<Standing>, watch::Receiver<Standing>),
     view: (watch::Sender<KeeperView>, watch::Receiver<KeeperView>),
     next_id: Arc<AtomicU64>,
 }
@@ -181,6 +187,7 @@ impl Channels {
             sessions: Arc::new(PeerSessions::new()),
             introduction: watch::channel(introduction),
             stage: watch::channel(Stage::Running),
+            standing: watch::channel(Standing::Serving),
             view: watch::channel(KeeperView::default()),
             next_id: Arc::default(),
         }
@@ -192,6 +199,7 @@ impl Channels {
             keeper: Arc::clone(&self.keeper),
             next_id: Arc::clone(&self.next_id),
             view: self.view.1.clone(),
+            standing: self.standing.1.clone(),
             stage: self.stage.1.clone(),
         }
     }
@@ -245,7 +253,7 @@ fn node(
         store,
         stage: channels.stage.0,
         tasks,
-        _lasting: (channels.introduction.0, serving_sender),
+        _lasting: (channels.introduction.0, serving_sender, channels.standing.0),
     }
 }
 

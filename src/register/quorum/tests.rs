@@ -86,9 +86,10 @@ proptest! {
         let mut unmet = Vec::new();
         for offset in 0..decided.count() {
             let Agreed { highest, holders } = decided.at(offset).unwrap();
-            let enough = match highest.settled < generation {
-                true => processes,
-                false => majority(processes),
+            let enough = if highest.settled < generation {
+                processes
+            } else {
+                majority(processes)
             };
             if holders < enough {
                 unmet.push((highest.settled < generation, usize::from(holders)));

@@ -107,7 +107,7 @@ fn what_is_newer_than_the_stable_fence_waits_for_it() {
     let mut bench = Bench::new(3);
     let fence = exclusive(1, 1);
     ask(&mut bench, fence, store_of(1));
-    let raised = Output::Raise { fence, open: true };
+    let raised = Output::Raise { fence };
     assert_eq!(bench.rest(), [raised, drained(1)]);
     ask(&mut bench, fence, stamps());
     assert_eq!(bench.register.answering(), 2);
@@ -171,7 +171,6 @@ fn each_raise_is_drained_once_in_order() {
     raise(&mut bench, shared(2));
     let raised = Output::Raise {
         fence: exclusive(1, 1),
-        open: true,
     };
     assert_eq!(bench.rest(), [raised, refused(shared(2))]);
     bench.step(Input::Stored { token });
@@ -289,10 +288,10 @@ fn a_refusal_by_a_newer_fence_ends_the_operations() {
     bench.read(range(5, 1));
     bench.requests();
     bench.rest();
-    let (by, open) = (exclusive(2, 9), false);
+    let by = exclusive(2, 9);
     bench.reply(3, id(0, 0), Answer::Refused { fence: by });
     let ended = [
-        Output::Raise { fence: by, open },
+        Output::Raise { fence: by },
         fenced(0, by),
         finished(0),
         fenced(1, by),
@@ -318,7 +317,7 @@ fn a_refusal_of_what_is_done_is_news_as_well() {
     assert_eq!(bench.rest(), []);
     let fence = exclusive(2, 9);
     bench.reply(3, id(0, 0), Answer::Refused { fence });
-    let raised = Output::Raise { fence, open: false };
+    let raised = Output::Raise { fence };
     assert_eq!(bench.rest(), [raised, drained(2)]);
 }
 
@@ -355,17 +354,14 @@ fn a_fence_under_which_operations_run_takes_the_place_of_one_that_failed() {
     bench.rest();
     stable(&mut bench, failed);
     ask(&mut bench, opened, stamps());
-    let (fence, open) = (opened, true);
-    assert_eq!(bench.rest(), [Output::Raise { fence, open }, drained(1)]);
+    let raised = Output::Raise { fence: opened };
+    assert_eq!(bench.rest(), [raised.clone(), drained(1)]);
 
-    // The keeper has yet to hear of it.
+    // The keeper has raised the other one once more, and is told again.
     raise(&mut bench, failed);
+    assert_eq!(bench.rest(), [raised, drained(1)]);
     stable(&mut bench, failed);
-    assert_eq!(
-        bench.rest(),
-        [],
-        "it stays, and what was asked stays parked"
-    );
+    assert_eq!(bench.rest(), [], "what was asked stays parked");
     let from = rank(2);
     let fault = PeerFault::TwoOwners;
     ask(&mut bench, failed, stamps());
@@ -387,12 +383,17 @@ fn a_fence_known_from_a_refusal_yields_to_that_of_the_keeper() {
     ask(&mut bench, Fence::INITIAL, stamps());
     assert_eq!(bench.rest(), [refused(accepted)]);
 
-    // That it is open is told once, as long as the keeper may know of another.
-    ask(&mut bench, accepted, stamps());
-    let (fence, open) = (accepted, true);
-    assert_eq!(bench.rest(), [Output::Raise { fence, open }]);
+    // It does so again, unless it was proved open meanwhile.
+    raise(&mut bench, heard);
+    assert_eq!(bench.rest(), [drained(1)]);
+    raise(&mut bench, accepted);
+    bench.rest();
     ask(&mut bench, accepted, stamps());
     assert_eq!(bench.rest(), []);
+    raise(&mut bench, heard);
+    let raised = Output::Raise { fence: accepted };
+    assert_eq!(bench.rest(), [raised, drained(1)]);
+    ask(&mut bench, accepted, stamps());
     stable(&mut bench, accepted);
     assert_eq!(bench.rest().len(), 2);
 }

@@ -1,5 +1,7 @@
 //! Values of older generations: when they are returned as they are, and how they are settled.
 
+use std::slice::from_ref;
+
 use super::*;
 
 const G: u64 = 3;
@@ -32,7 +34,7 @@ fn read_with(bench: &mut Bench, values: &[Extent]) {
 fn what_a_majority_agrees_on_is_settled_before_it_is_read() {
     let mut bench = attached(3);
     let old = value(range(7, 2), settled(1, 1, 4, 2), 9);
-    read_with(&mut bench, &[old.clone()]);
+    read_with(&mut bench, from_ref(&old));
     bench.requests();
     bench.reply_held(2, id(0, 0), &votes(&[old.stamp; 2]), vec![]);
     assert!(!bench.register.waits_for_more(), "nobody else is connected");
@@ -60,7 +62,7 @@ fn what_all_processes_hold_is_read_as_it_is() {
     let mut bench = attached(3);
     let old = value(range(7, 1), settled(1, 1, 4, 2), 9);
     bench.connect(&[2, 3]);
-    read_with(&mut bench, &[old.clone()]);
+    read_with(&mut bench, from_ref(&old));
     bench.requests();
     bench.reply_held(3, id(0, 0), &votes(&[old.stamp]), vec![]);
     assert_eq!(bench.rest(), []);
@@ -113,7 +115,7 @@ fn nobody_is_waited_for_where_not_all_can_agree() {
     let mut bench = attached(3);
     bench.connect(&[2, 3]);
     let old = value(range(0, 2), settled(1, 1, 4, 2), 9);
-    read_with(&mut bench, &[old.clone()]);
+    read_with(&mut bench, from_ref(&old));
     bench.requests();
     // The first sector is agreed on, of the second the other holds an older value.
     let held = votes(&[old.stamp, settled(1, 1, 3, 2)]);
@@ -134,7 +136,7 @@ fn nobody_is_waited_for_where_not_all_can_agree() {
 
     // A value of this generation that one of two holds is written back at once, as ever.
     let new = value(range(5, 1), settled(G, G, 1, OWN), 9);
-    read_with(&mut bench, &[new.clone()]);
+    read_with(&mut bench, from_ref(&new));
     bench.requests();
     bench.reply_held(2, id(1, 0), &[Vote::ZERO], vec![]);
     assert_eq!(bench.stores(), [(2, vec![new.clone()]), (3, vec![new])]);
@@ -145,7 +147,7 @@ fn what_was_settled_is_read_as_ever() {
     let mut bench = attached(3);
     bench.connect(&[2, 3]);
     let new = value(range(0, 1), settled(G, 1, 4, 2), 9);
-    read_with(&mut bench, &[new.clone()]);
+    read_with(&mut bench, from_ref(&new));
     bench.reply_held(2, id(0, 0), &votes(&[new.stamp]), vec![]);
     bench.requests();
     let read = Outcome::Read(vec![new.clone()]);
@@ -153,7 +155,7 @@ fn what_was_settled_is_read_as_ever() {
 
     // Where too few have settled it, those that hold the value need only settle it.
     let mut bench = attached(5);
-    read_with(&mut bench, &[new.clone()]);
+    read_with(&mut bench, from_ref(&new));
     bench.requests();
     bench.reply_held(2, id(0, 0), &votes(&[settled(1, 1, 4, 2)]), vec![]);
     bench.reply_held(3, id(0, 0), &votes(&[settled(2, 1, 3, 2)]), vec![]);
@@ -257,7 +259,7 @@ fn a_lost_copy_gets_the_value_itself() {
     for from in [2, 3] {
         bench.reply_held(from, id(1, 0), &votes(&[new.stamp]), vec![new.clone()]);
     }
-    assert_eq!(bench.store(), [new.clone()]);
+    assert_eq!(bench.store(), from_ref(&new));
     assert_eq!(bench.rest(), [done(1, Outcome::Read(vec![new]))]);
 }
 
@@ -332,12 +334,12 @@ fn what_a_majority_holds_can_be_settled_ahead() {
     bench.connect(&[2, 3]);
     settle(&mut bench, range(0, 6));
     assert_eq!(bench.requests().len(), 2);
-    let (old, older) = (settled(2, 1, 4, 2), settled(1, 1, 4, 2));
+    let (old, raised) = (settled(1, 1, 4, 2), settled(G, 1, 4, 2));
     let new = settled(G, G, 1, OWN);
-    let own = votes(&[Stamp::ZERO, old, old, new, old, old]);
+    let own = votes(&[Stamp::ZERO, old, old, new, old, raised]);
     bench.load(&own, vec![]);
-    // Of the third sector it holds another value; of the last it has settled this one less.
-    let other = votes(&[Stamp::ZERO, old, settled(1, 1, 3, 2), new, old, older]);
+    // Of the third sector it holds another value, and the last it has not settled yet.
+    let other = votes(&[Stamp::ZERO, old, settled(1, 1, 3, 2), new, old, old]);
     bench.reply_held(2, id(0, 0), &other, vec![]);
     let due = vec![unchanged(range(0, 2), G), unchanged(range(4, 2), G)];
     assert_eq!(bench.stores(), [(2, due.clone())], "the third did not vote");
@@ -392,4 +394,33 @@ fn settling_ahead_runs_beside_others_and_piece_by_piece() {
     let (sectors, most) = (65_537, 65_536);
     let error = RegisterError::TooLong { sectors, most };
     assert_eq!(bench.rest(), [failed(3, error)]);
+}
+
+#[test]
+fn settling_ahead_ends_where_the_own_copy_cannot_be_stored() {
+    let mut bench = attached(3);
+    settle(&mut bench, range(0, 1));
+    bench.requests();
+    bench.load(&[Vote::ZERO], vec![]);
+    bench.reply_held(2, id(0, 0), &[Vote::ZERO], vec![]);
+    bench.requests();
+    let Some(Output::Store { token, .. }) = bench.rest().pop() else {
+        panic!("a store");
+    };
+    bench.step(Input::Refused { token });
+    assert_eq!(bench.rest(), [done(0, Outcome::Settled), finished(0)]);
+
+    // A read goes on with the others.
+    bench.read(range(0, 1));
+    bench.load(&[Vote::ZERO], vec![]);
+    bench.reply_held(2, id(1, 0), &[Vote::ZERO], vec![]);
+    bench.requests();
+    let Some(Output::Store { token, .. }) = bench.rest().pop() else {
+        panic!("a store");
+    };
+    bench.step(Input::Refused { token });
+    assert_eq!(bench.rest(), []);
+    bench.reply(2, id(1, 1), Answer::Stored);
+    bench.reply(3, id(1, 1), Answer::Stored);
+    assert_eq!(bench.register.in_flight(), 0);
 }

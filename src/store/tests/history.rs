@@ -59,7 +59,7 @@ pub(crate) struct Shape {
     pub(crate) depth: u64,
 }
 
-struct Nobody;
+pub(crate) struct Nobody;
 
 impl Completions for Nobody {
     fn complete(&self, _: Vec<Completion>) {}

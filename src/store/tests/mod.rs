@@ -17,7 +17,9 @@ mod history;
 mod medium;
 mod model;
 mod rot;
+mod settle;
 mod states;
+mod twin;
 
 pub(crate) use history::formatted;
 pub(crate) use medium::CrashMedium;

@@ -66,7 +66,7 @@ pub(crate) fn settling(range: SectorRange, generation: Generation) -> Extent {
 
 /// The bytes of a sector under a stamp: every piece of 512 tells which it is.
 pub(crate) fn bytes(address: u64, stamp: Stamp) -> Vec<u8> {
-    let word = (address << 24) ^ stamp.timestamp;
+    let word = (address << 24) ^ stamp.timestamp ^ (stamp.generation.0 << 40);
     (0..SECTOR_SIZE / 8)
         .flat_map(|place| (word ^ ((place as u64) << 48)).to_le_bytes())
         .collect()
