@@ -167,6 +167,29 @@ async fn giving_back_does_not_wait_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn giving_back_waits_as_long_as_something_is_answered() {
+    let mut stage = stage(3);
+    let (attachment, mut process, _) = stage.attached(AttachOptions::exclusive()).await;
+    let writing = [0, 1, 2].map(|sector| write(&attachment, sector, 1));
+    let asked = process.questions().await;
+    let detaching = tokio::spawn(attachment.detach());
+    assert_eq!(process.question().await, SessionQuestion::Detach);
+    for question in &asked {
+        for _ in 0..4 {
+            sleep(Duration::from_millis(500)).await;
+            process.answer(SessionAnswer::Heartbeat).await;
+        }
+        process.done(question).await;
+    }
+    for written in writing {
+        written.await.unwrap().unwrap();
+    }
+    assert!(!detaching.is_finished());
+    process.answer(SessionAnswer::Detached).await;
+    detaching.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_attachment_without_a_process_is_given_back_at_once() {
     let mut stage = stage(3);
     let (attachment, process, _) = stage.attached(AttachOptions::exclusive()).await;
