@@ -30,6 +30,32 @@ pub(crate) enum Bug {
     DamageVotesAsEmpty,
     /// A process that starts again has forgotten its fence.
     FenceNotDurable,
+    /// A process says that nothing older is under way when its disk has not answered yet.
+    FenceNotOrderedAfterStores,
+    /// What reads of an older generation write back is stored.
+    WriteBacksNotRefused,
+    /// Whatever is of an older generation is stored; only questions are refused.
+    OnlyQueriesRefused,
+    /// A generation is open with less than a majority.
+    OpenAtMinority,
+    /// Operations of a generation begin while it is being opened.
+    WritingBeforeOpen,
+    /// A process acknowledges two opens of one number.
+    GenerationGrantedTwice,
+    /// Whoever is fenced goes on under the newer generation.
+    FencedCoordinatorAdopts,
+    /// After a restart a process goes on under the generation that it ran before.
+    GenerationKeptOverRestart,
+    /// A client goes on at another process under the generation that it had at the first.
+    TwoCoordinatorsOfOneGeneration,
+    /// Stamps do not name generations.
+    GenerationNotInStamp,
+    /// What a majority holds is read, of whatever generation.
+    LeftoversNotSettled,
+    /// What a majority agrees on is read without being settled; all else is settled.
+    LeftoversSettledByMajorityOnly,
+    /// What is settled keeps the stamp that it had.
+    LeftoversSettledUnderOldStamp,
     /// A client repeats its unanswered writes under a generation that does not follow its own.
     UnconditionalRepeat,
     /// A client begins something new before it repeats what was unanswered.
@@ -37,7 +63,7 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::AcknowledgeBeforeStore,
         Self::NoWriteBack,
         Self::UnstableAnswers,
@@ -48,6 +74,19 @@ impl Bug {
         Self::ReplyCountedTwice,
         Self::DamageVotesAsEmpty,
         Self::FenceNotDurable,
+        Self::FenceNotOrderedAfterStores,
+        Self::WriteBacksNotRefused,
+        Self::OnlyQueriesRefused,
+        Self::OpenAtMinority,
+        Self::WritingBeforeOpen,
+        Self::GenerationGrantedTwice,
+        Self::FencedCoordinatorAdopts,
+        Self::GenerationKeptOverRestart,
+        Self::TwoCoordinatorsOfOneGeneration,
+        Self::GenerationNotInStamp,
+        Self::LeftoversNotSettled,
+        Self::LeftoversSettledByMajorityOnly,
+        Self::LeftoversSettledUnderOldStamp,
         Self::UnconditionalRepeat,
         Self::RepeatAfterNewWrite,
     ];
@@ -78,8 +117,9 @@ impl Bug {
             scenario.crowd = Crowd::classic(dice);
             scenario.blackout_every = 0;
             scenario.pause_every = 0;
-        } else if scenario.crowd.hosts == 0 {
-            scenario.crowd.hosts = 2;
+        } else {
+            scenario.crowd.settled_ahead = 0;
+            self.favour_crowd(&mut scenario.crowd);
         }
         match self {
             Self::DamageVotesAsEmpty => {
@@ -101,6 +141,62 @@ impl Bug {
                 scenario.late = 500;
                 scenario.slow = 50;
             }
+            Self::FenceNotOrderedAfterStores => {
+                scenario.sync_max = 200;
+                scenario.record_max = 2;
+            }
+            Self::RepeatAfterNewWrite => {
+                scenario.crash_every = 1500;
+                scenario.cut_every = 1600;
+                scenario.delay_max = 20;
+                scenario.think_max = 20;
+                scenario.reads = 500;
+                scenario.sectors = scenario.range_max;
+                scenario.boundary = 0;
+            }
+            Self::WriteBacksNotRefused | Self::OnlyQueriesRefused => {
+                scenario.processes = 3;
+                scenario.sectors = scenario.range_max;
+                scenario.cut_every = 100;
+                scenario.cut_max = 600;
+                scenario.one_way = 800;
+                scenario.pause_every = 200;
+            }
+            Self::LeftoversSettledByMajorityOnly | Self::LeftoversNotSettled => {
+                scenario.range_max = 1;
+                scenario.patience_max = 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// The same for those who use the disk: whether many want it, or one goes on.
+    fn favour_crowd(self, crowd: &mut Crowd) {
+        match self {
+            Self::UnconditionalRepeat
+            | Self::FenceNotOrderedAfterStores
+            | Self::WriteBacksNotRefused
+            | Self::OnlyQueriesRefused
+            | Self::FencedCoordinatorAdopts => {
+                *crowd = Crowd {
+                    hosts: 2,
+                    readers: 1,
+                    take_over: 1000,
+                    loss_every: 200,
+                    ..crowd.without_anybody()
+                };
+            }
+            Self::RepeatAfterNewWrite
+            | Self::GenerationKeptOverRestart
+            | Self::TwoCoordinatorsOfOneGeneration => {
+                *crowd = Crowd {
+                    hosts: 1,
+                    deaths: 0,
+                    loss_every: 80,
+                    ..crowd.without_anybody()
+                };
+            }
+            _ if crowd.hosts == 0 => crowd.hosts = 2,
             _ => {}
         }
     }

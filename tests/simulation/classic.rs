@@ -3,6 +3,7 @@
 
 use atdd::attachment::{AttachmentId, Input};
 use atdd::domain::{Attach, AttachKind, Fence};
+use atdd::register::Ticket;
 
 use crate::front::Asker;
 use crate::process::{Task, Worker};
@@ -56,12 +57,13 @@ impl World {
     pub(crate) fn answered_classic(
         &mut self,
         client: usize,
-        number: usize,
+        ticket: Ticket,
         ended: Ended,
     ) -> Result<(), String> {
+        let number = self.history.number(ticket);
         // A planted bug goes on with what nobody waits for.
         if self.history.is_open(number) {
-            self.end_operation(number, ended)?;
+            self.end_operation(ticket, ended)?;
             self.clients[client].unanswered.clear();
             self.think_soon(client);
         }

@@ -20,8 +20,12 @@ pub(crate) struct Client {
     pub(crate) owner: OwnerId,
     /// The generation that it was attached under.
     pub(crate) continues: Option<Generation>,
+    /// The session in which it was.
+    pub(crate) attached_in: Option<u64>,
     /// The operations that it waits for, in the order in which they were begun.
     pub(crate) unanswered: Vec<usize>,
+    /// What a planted bug repeats later than it should.
+    pub(crate) postponed: Vec<usize>,
     /// After so many operations it detaches.
     pub(crate) stay: u64,
     /// How often in a row its attach was refused.
@@ -78,7 +82,9 @@ impl Client {
             state: State::Away,
             owner: OwnerId([0; 16]),
             continues: None,
+            attached_in: None,
             unanswered: Vec::new(),
+            postponed: Vec::new(),
             stay: 0,
             refusals: 0,
             elsewhere: None,

@@ -129,7 +129,7 @@ impl World {
             }),
         );
         if self.is_stormy() {
-            let delay = self.dice.between(1, ATTACH_PATIENCE);
+            let delay = self.dice.between(ATTACH_PATIENCE / 8, ATTACH_PATIENCE);
             self.schedule(delay, Event::Impatient { session });
         }
     }
@@ -146,8 +146,12 @@ impl World {
     /// The next thing that the client wants of the disk.
     fn ask(&mut self, client: usize, session: u64) {
         let depth = self.scenario.crowd.depth;
+        let over = self.clients[client].left == 0 || self.clients[client].stay == 0;
+        if (over || self.dice.chance(200)) && self.repeat_postponed(client, session) {
+            return;
+        }
         let state = &mut self.clients[client];
-        if state.left == 0 || state.stay == 0 {
+        if over {
             if state.unanswered.is_empty() {
                 state.state = State::Detaching(session);
                 self.say(session, Question::Detach);
@@ -176,8 +180,9 @@ impl World {
             (State::Attaching(_), Answer::Refused(refusal)) => {
                 self.was_refused(client, refusal)?;
             }
-            (State::Attached(_), Answer::Operation(number, ended)) => {
-                self.end_operation(number, ended)?;
+            (State::Attached(_), Answer::Operation(ticket, ended)) => {
+                let number = self.history.number(ticket);
+                self.end_operation(ticket, ended)?;
                 let unanswered = &mut self.clients[client].unanswered;
                 unanswered.retain(|&other| other != number);
                 self.think_soon(client);
@@ -209,6 +214,7 @@ impl World {
         self.tally.count(what);
         let state = &mut self.clients[client];
         state.state = State::Attached(session);
+        state.attached_in = Some(session);
         state.stay = stay;
         state.refusals = 0;
         let before = state.continues.take();
@@ -220,10 +226,10 @@ impl World {
         if !opened && self.bug != Some(Bug::UnconditionalRepeat) {
             self.give_up_changes(client)?;
         }
-        let unanswered = self.clients[client].unanswered.clone();
         if self.bug == Some(Bug::RepeatAfterNewWrite) {
-            self.overtake(client, session, &unanswered);
+            self.postpone(client);
         }
+        let unanswered = self.clients[client].unanswered.clone();
         for number in unanswered {
             if self.history.record(number).kind != Kind::Read {
                 self.tally.count("change repeated");
@@ -284,6 +290,9 @@ impl World {
             return Ok(());
         }
         self.clients[client].state = State::Away;
+        if self.bug == Some(Bug::GenerationKeptOverRestart) {
+            self.clients[client].elsewhere = Some(self.session(session).process);
+        }
         if self.clients[client].sort.kind() == AttachKind::Shared {
             self.give_up_changes(client)?;
         }
@@ -314,8 +323,10 @@ impl World {
 
     /// The outcome of such operations will never be known.
     fn give_up(&mut self, client: usize, which: fn(Kind) -> bool) -> Result<(), String> {
-        let unanswered = std::mem::take(&mut self.clients[client].unanswered);
-        for number in unanswered {
+        let state = &mut self.clients[client];
+        let postponed = std::mem::take(&mut state.postponed);
+        let unanswered = std::mem::take(&mut state.unanswered);
+        for number in postponed.into_iter().chain(unanswered) {
             if which(self.history.record(number).kind) {
                 self.tally.count("given up");
                 self.history.cut_off(number)?;
@@ -326,21 +337,32 @@ impl World {
         Ok(())
     }
 
-    /// Planted: something new on the same sectors comes before what is repeated.
-    fn overtake(&mut self, client: usize, session: u64, unanswered: &[usize]) {
-        for &number in unanswered {
-            let record = self.history.record(number);
-            if record.kind == Kind::Write {
-                let range = record.range;
-                let number = self.begin_as(client, Kind::Write, range);
-                self.say(session, Question::Operation(number));
-            }
+    /// Planted: what is to be repeated waits, and something new comes before it.
+    fn postpone(&mut self, client: usize) {
+        let state = &mut self.clients[client];
+        let history = &self.history;
+        let is_read = |number: &usize| history.record(*number).kind == Kind::Read;
+        let (reads, changes) = state.unanswered.iter().partition(|number| is_read(number));
+        state.unanswered = reads;
+        state.postponed.extend::<Vec<usize>>(changes);
+    }
+
+    /// Planted: whether what was postponed is repeated at last.
+    fn repeat_postponed(&mut self, client: usize, session: u64) -> bool {
+        let postponed = std::mem::take(&mut self.clients[client].postponed);
+        if postponed.is_empty() {
+            return false;
         }
+        for number in postponed {
+            self.clients[client].unanswered.push(number);
+            self.say(session, Question::Operation(number));
+        }
+        true
     }
 }
 
 /// Before its first attach.
-const NOBODY: OwnerId = OwnerId([0; 16]);
+pub(crate) const NOBODY: OwnerId = OwnerId([0; 16]);
 
 /// The longest that a client waits for its attach while faults happen.
 const ATTACH_PATIENCE: u64 = 600;

@@ -6,6 +6,7 @@ use atdd::domain::{
     Content, Extent, Fence, Generation, Held, Runs, SectorAddress, SectorRange, Stamp, Vote,
 };
 
+use crate::bug::Bug;
 use crate::dice::Dice;
 
 /// The sectors of one process, and its fence. It outlives the process's crashes.
@@ -18,10 +19,7 @@ pub(crate) struct Disk {
     fence: Fence,
     /// To be recorded, in this order.
     unrecorded: VecDeque<Fence>,
-    /// Planted: damaged copies look as if nothing had ever been written.
-    pub(crate) damage_reads_as_empty: bool,
-    /// Planted: loads see what is not synced.
-    pub(crate) answers_unsynced: bool,
+    bug: Option<Bug>,
 }
 
 #[derive(Clone)]
@@ -32,15 +30,14 @@ struct Copy {
 }
 
 impl Disk {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(bug: Option<Bug>) -> Self {
         Self {
             copies: BTreeMap::new(),
             floors: BTreeMap::new(),
             unsynced: BTreeMap::new(),
             fence: Fence::INITIAL,
             unrecorded: VecDeque::new(),
-            damage_reads_as_empty: false,
-            answers_unsynced: false,
+            bug,
         }
     }
 
@@ -60,10 +57,9 @@ impl Disk {
         extents
     }
 
-    /// The tokens of what a register has accepted and not synced.
-    pub(crate) fn unsynced(&self, shard: u8) -> Vec<u64> {
-        let of_shard = self.unsynced.range((shard, 0)..=(shard, u64::MAX));
-        of_shard.map(|(&(_, token), _)| token).collect()
+    /// Values are stable at once, without anyone's having been asked; planted.
+    pub(crate) fn slip_in(&mut self, extents: &[Extent]) {
+        self.install(extents);
     }
 
     /// The fence on record.
@@ -143,7 +139,7 @@ impl Disk {
             content: Content::Zeroes,
             damaged: false,
         });
-        if self.answers_unsynced {
+        if self.bug == Some(Bug::UnstableAnswers) {
             for extent in self.unsynced.values().flatten() {
                 let newer = extent.range.contains(address) && extent.stamp > copy.stamp;
                 if newer && extent.content != Content::Unchanged {
@@ -152,7 +148,7 @@ impl Disk {
             }
         }
         let stamp = copy.stamp.settled_under(self.floor(address));
-        match (copy.damaged, self.damage_reads_as_empty) {
+        match (copy.damaged, self.damage_reads_as_empty()) {
             (false, _) => (Vote::Stamp(stamp), copy.content),
             (true, false) => (Vote::Lost, Content::Zeroes),
             (true, true) => (Vote::ZERO, Content::Zeroes),
@@ -160,7 +156,8 @@ impl Disk {
     }
 
     fn install(&mut self, extents: &[Extent]) {
-        for extent in extents {
+        for extent in extents.iter().filter_map(|extent| self.falsified(extent)).collect::<Vec<_>>() {
+            let extent = &extent;
             for address in extent.range.addresses() {
                 if extent.content == Content::Unchanged {
                     let floor = self.floors.entry(address).or_default();
@@ -172,13 +169,34 @@ impl Disk {
         }
     }
 
+    /// What a planted bug makes of values that are to be stored; `None` if nothing is left of them.
+    fn falsified(&self, extent: &Extent) -> Option<Extent> {
+        let mut extent = extent.clone();
+        let stamp = &mut extent.stamp;
+        match self.bug {
+            Some(Bug::GenerationNotInStamp) => {
+                stamp.settled = Generation(0);
+                stamp.generation = Generation(0);
+            }
+            Some(Bug::LeftoversNotSettled | Bug::LeftoversSettledUnderOldStamp) => {
+                stamp.settled = stamp.generation;
+            }
+            _ => return Some(extent),
+        }
+        extent.stamp.is_written().then_some(extent)
+    }
+
+    fn damage_reads_as_empty(&self) -> bool {
+        self.bug == Some(Bug::DamageVotesAsEmpty)
+    }
+
     fn install_sector(&mut self, address: SectorAddress, new: Copy) {
         let floor = self.floor(address);
         let held = self.copies.get(&address);
         let stamp = held.map_or(Stamp::ZERO, |copy| copy.stamp);
         let stamp = stamp.settled_under(floor);
         let damaged = held.is_some_and(|copy| copy.damaged);
-        let forgotten = damaged && self.damage_reads_as_empty;
+        let forgotten = damaged && self.damage_reads_as_empty();
         let healed = damaged && new.stamp >= stamp;
         if new.stamp > stamp || healed || forgotten {
             self.copies.insert(address, new);

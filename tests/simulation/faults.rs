@@ -5,6 +5,7 @@ use atdd::domain::{Fence, Incarnation};
 use atdd::register;
 
 use crate::bug::Bug;
+use crate::client::State;
 use crate::history::Kind;
 use crate::sessions::Question;
 use crate::world::{Event, Fault, World, rank, sector};
@@ -64,12 +65,13 @@ impl World {
         process.running = None;
         process.paused = false;
         process.life += 1;
+        process.lies.crash();
         process.disk.crash(&mut self.dice, self.scenario.survive);
         let mut cut_off = self.forget_classic(place)?;
         if self.bug == Some(Bug::RestartedWrite) {
             let history = &self.history;
             cut_off.retain(|&number| history.record(number).kind == Kind::Write);
-            self.processes[place].unanswered_writes = cut_off;
+            self.processes[place].lies.unanswered_writes = cut_off;
         }
         let down = self.dice.between(1, self.scenario.down_max);
         self.schedule(down, Event::Start { process: place });
@@ -85,8 +87,11 @@ impl World {
         if self.bug == Some(Bug::FenceNotDurable) {
             process.disk.forget_fence();
         }
-        process.boot(place, &self.scenario);
-        let writes = std::mem::take(&mut process.unanswered_writes);
+        let mut fence = process.disk.fence();
+        self.forge(place, &mut fence);
+        let process = &mut self.processes[place];
+        process.boot(place, fence, &self.scenario);
+        let writes = std::mem::take(&mut process.lies.unanswered_writes);
         self.trace(|_| format!("{} starts", rank(place)));
         for other in (0..self.processes.len()).filter(|&other| other != place) {
             self.connect_soon(place, other);
@@ -132,10 +137,12 @@ impl World {
 
     /// Some client's session is over, or the client is.
     fn lose_some_session(&mut self) -> Result<(), String> {
-        let attached = self.clients.iter().enumerate();
-        let attached: Vec<_> = attached
-            .filter_map(|(client, state)| Some((client, state.state.session()?)))
-            .collect();
+        let clients = self.clients.iter().enumerate();
+        let attached = clients.filter_map(|(client, state)| match state.state {
+            State::Attached(session) => Some((client, session)),
+            _ => None,
+        });
+        let attached: Vec<_> = attached.collect();
         if attached.is_empty() {
             return Ok(());
         }
@@ -170,7 +177,7 @@ impl World {
         let length = self.dice.between(1, self.scenario.cut_max);
         let other = self.some_process();
         let partition = self.dice.chance(300);
-        let one_way = self.dice.chance(300);
+        let one_way = self.dice.chance(self.scenario.one_way);
         for place in (0..self.processes.len()).filter(|&place| place != one) {
             if !partition && place != other {
                 continue;

@@ -2,10 +2,12 @@
 //! operations to the registers, under the fence that they were granted.
 
 use atdd::attachment::{AttachmentId, Input};
-use atdd::domain::{Attach, AttachRefusal, Fence, Generation, OwnerId};
+use atdd::domain::{Attach, AttachRefusal, Fence, Generation};
 use atdd::register::{Command, Outcome, RegisterError, Ticket};
 
+use crate::bug::Bug;
 use crate::classic::CLASSIC;
+use crate::clients::NOBODY;
 use crate::inspection::INSPECTION;
 use crate::process::{Task, Worker};
 use crate::registers::AHEAD;
@@ -17,7 +19,7 @@ use crate::world::{World, rank, sector};
 pub(crate) struct Served {
     attach: Attach,
     /// Once it is attached.
-    fence: Option<Fence>,
+    pub(crate) fence: Option<Fence>,
 }
 
 /// Who waits for an operation of a register.
@@ -40,13 +42,17 @@ impl World {
                 let fence = None;
                 let served = &mut self.running(place).served;
                 served.insert(number, Served { attach, fence });
+                if self.usurps(place, number, &attach) {
+                    return;
+                }
                 let client = name(self.session(number));
                 self.ask_keeper(place, id, attach, client);
             }
             Question::Operation(operation) => {
                 let served = self.running(place).served.get(&number);
-                if let Some(fence) = served.and_then(|served| served.fence) {
-                    let fence = self.authority(place, fence);
+                if let Some(fence) = served.and_then(|served| served.fence)
+                    && !self.must_wait(place, operation, number, fence)
+                {
                     let ticket = self.command(place, operation, fence);
                     self.askers.insert(ticket, Asker::Session(number));
                 }
@@ -89,19 +95,20 @@ impl World {
         fence: Fence,
     ) -> Result<(), String> {
         let now = self.history.tick();
+        let mut known = fence;
+        self.forge(0, &mut known);
         if id >= INSPECTION {
-            self.ledger.granted(now, OwnerId([0; 16]), fence, None);
+            self.ledger.granted(now, NOBODY, known, None);
             self.inspection.ended(id, Ok(fence));
             return Ok(());
         }
         if id >= CLASSIC {
-            let (owner, continues) = (OwnerId([0; 16]), None);
-            self.ledger.granted(now, owner, fence, continues);
+            self.ledger.granted(now, NOBODY, known, None);
             return self.granted_classic(place, id, fence);
         }
         // Whoever has gone meanwhile was granted it all the same.
         let Some(served) = self.running(place).served.get_mut(&id.0) else {
-            self.ledger.granted(now, OwnerId([0; 16]), fence, None);
+            self.ledger.granted(now, NOBODY, known, None);
             return Ok(());
         };
         if served.fence.replace(fence).is_some() {
@@ -109,7 +116,7 @@ impl World {
         }
         let attach = served.attach;
         let (owner, continues) = (attach.owner, attach.continues);
-        self.ledger.granted(now, owner, fence, continues);
+        self.ledger.granted(now, owner, known, continues);
         self.answer(id.0, Answer::Granted(fence));
         if self.dice.chance(self.scenario.crowd.settled_ahead) {
             self.settle_ahead(place, fence);
@@ -129,8 +136,10 @@ impl World {
     }
 
     /// An attachment is over.
-    pub(crate) fn fenced(&mut self, place: usize, id: AttachmentId, _by: Fence) {
-        if id >= CLASSIC {
+    pub(crate) fn fenced(&mut self, place: usize, id: AttachmentId, by: Fence) {
+        if self.bug == Some(Bug::FencedCoordinatorAdopts) {
+            self.adopt(place, id, by);
+        } else if id >= CLASSIC {
             self.refused_classic(place, id);
         } else if self.running(place).served.remove(&id.0).is_some() {
             self.answer(id.0, Answer::Fenced);
@@ -144,7 +153,6 @@ impl World {
         ticket: Ticket,
         outcome: Result<Outcome, RegisterError>,
     ) -> Result<(), String> {
-        let number = self.history.number(ticket);
         let Some(asker) = self.askers.remove(&ticket) else {
             return Ok(());
         };
@@ -165,21 +173,24 @@ impl World {
                     if fenced {
                         Answer::Fenced
                     } else {
-                        Answer::Operation(number, ended)
+                        Answer::Operation(ticket, ended)
                     },
                 );
                 Ok(())
             }
-            Asker::Classic(client) => self.answered_classic(client, number, ended),
-            Asker::Inspector => self.end_operation(number, ended),
+            Asker::Classic(client) => {
+                self.answered_classic(client, ticket, ended)
+            }
+            Asker::Inspector => self.end_operation(ticket, ended),
         }
     }
 
     /// An operation ends as its client sees it.
-    pub(crate) fn end_operation(&mut self, number: usize, ended: Ended) -> Result<(), String> {
+    pub(crate) fn end_operation(&mut self, ticket: Ticket, ended: Ended) -> Result<(), String> {
+        let number = self.history.number(ticket);
         match ended {
-            Ended::Read(extents) => self.history.read(number, &extents),
-            Ended::Changed => self.history.written(number),
+            Ended::Read(extents) => self.history.read(ticket, &extents),
+            Ended::Changed => self.history.written(ticket),
             Ended::Declined => self.history.refused(number),
             Ended::Failed => self.history.cut_off(number),
         }

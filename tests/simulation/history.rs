@@ -50,6 +50,8 @@ enum Ending {
     Refused,
     Done {
         at: u64,
+        /// The attempt that was answered; a paused process may make others after it.
+        attempt: usize,
         /// What a read returned.
         values: Vec<u64>,
     },
@@ -102,13 +104,13 @@ impl History {
     }
 
     /// The operation that this ticket was for.
-    pub(crate) fn number(&self, Ticket(ticket): Ticket) -> usize {
-        self.tickets[usize::try_from(ticket).unwrap()].0
+    pub(crate) fn number(&self, ticket: Ticket) -> usize {
+        self.ticket(ticket).0
     }
 
     /// What the ticket was for, and when it was given out.
-    pub(crate) fn attempted(&self, Ticket(ticket): Ticket) -> (Attempt, u64) {
-        let (number, attempt) = self.tickets[usize::try_from(ticket).unwrap()];
+    pub(crate) fn attempted(&self, ticket: Ticket) -> (Attempt, u64) {
+        let (number, attempt) = self.ticket(ticket);
         let attempt = self.records[number].attempts[attempt];
         (attempt, attempt.start)
     }
@@ -152,8 +154,8 @@ impl History {
             if self.discards.contains_key(&key) {
                 continue;
             }
-            let mut tickets = under_way.clone().map(|Ticket(ticket)| {
-                let (number, attempt) = self.tickets[usize::try_from(ticket).unwrap()];
+            let mut tickets = under_way.clone().map(|ticket| {
+                let (number, attempt) = self.ticket(ticket);
                 (&self.records[number], number, attempt)
             });
             let first = tickets.find(|(record, ..)| record.range.contains(address));
@@ -175,7 +177,8 @@ impl History {
     }
 
     /// A read returns. Its extents must cover its range exactly.
-    pub(crate) fn read(&mut self, number: usize, extents: &[Extent]) -> Result<(), String> {
+    pub(crate) fn read(&mut self, ticket: Ticket, extents: &[Extent]) -> Result<(), String> {
+        let (number, attempt) = self.ticket(ticket);
         let mut values = Vec::new();
         let mut sectors = self.records[number].range.addresses();
         for extent in extents {
@@ -189,15 +192,13 @@ impl History {
         if sectors.next().is_some() {
             return Err(format!("read {number} returns only {extents:?}"));
         }
-        let at = self.tick();
-        self.end(number, Ending::Done { at, values })
+        self.done(number, attempt, values)
     }
 
     /// A write or discard is acknowledged.
-    pub(crate) fn written(&mut self, number: usize) -> Result<(), String> {
-        let at = self.tick();
-        let values = Vec::new();
-        self.end(number, Ending::Done { at, values })
+    pub(crate) fn written(&mut self, ticket: Ticket) -> Result<(), String> {
+        let (number, attempt) = self.ticket(ticket);
+        self.done(number, attempt, Vec::new())
     }
 
     /// An operation was refused, and did nothing unless it did at an earlier attempt.
@@ -267,6 +268,20 @@ impl History {
         }
     }
 
+    fn ticket(&self, Ticket(ticket): Ticket) -> (usize, usize) {
+        self.tickets[usize::try_from(ticket).unwrap()]
+    }
+
+    fn done(&mut self, number: usize, attempt: usize, values: Vec<u64>) -> Result<(), String> {
+        let at = self.tick();
+        let ending = Ending::Done {
+            at,
+            attempt,
+            values,
+        };
+        self.end(number, ending)
+    }
+
     fn end(&mut self, number: usize, ending: Ending) -> Result<(), String> {
         let record = &mut self.records[number];
         if !matches!(record.ending, Ending::Open) {
@@ -283,7 +298,7 @@ impl Record {
         let (end, read) = match &self.ending {
             Ending::Refused => return,
             Ending::Open | Ending::CutOff => (None, None),
-            Ending::Done { at, values } => (Some(*at), values.get(place).copied()),
+            Ending::Done { at, values, .. } => (Some(*at), values.get(place).copied()),
         };
         let start = self.start;
         let mut push = |end, action| out.push(Event { start, end, action });
@@ -299,8 +314,8 @@ impl Record {
                 Zeroes::Stored => push(end, write),
                 // It found that nothing had ever been written, and promises no more than that.
                 Zeroes::Found => push(end, Action::Read(INITIAL)),
-                // What an earlier attempt has stored may come back.
-                Zeroes::StoredBefore => {
+                // What another attempt has stored may come back.
+                Zeroes::StoredElsewhere => {
                     push(end, Action::Read(INITIAL));
                     push(None, write);
                 }
@@ -311,11 +326,14 @@ impl Record {
     /// What a discard did to a sector.
     fn zeroes(&self, address: SectorAddress) -> Zeroes {
         let mut stored = self.tombstones.range((address, 0)..=(address, usize::MAX));
-        let last = self.attempts.len().saturating_sub(1);
-        if self.tombstones.contains(&(address, last)) {
+        let answered = match self.ending {
+            Ending::Done { attempt, .. } => attempt,
+            Ending::Open | Ending::CutOff | Ending::Refused => 0,
+        };
+        if self.tombstones.contains(&(address, answered)) {
             Zeroes::Stored
         } else if stored.next().is_some() {
-            Zeroes::StoredBefore
+            Zeroes::StoredElsewhere
         } else {
             Zeroes::Found
         }
@@ -323,45 +341,41 @@ impl Record {
 
     /// What its client has seen there, or made sure of, and what else may matter to the fences.
     fn sights(&self, number: usize, place: usize, address: SectorAddress, out: &mut Vec<Sight>) {
-        let Some(last) = self.attempts.last() else {
-            return;
-        };
-        let mut sight = |attempt: &Attempt, end, value, seen| {
+        for (at, attempt) in self.attempts.iter().enumerate() {
+            let (end, value) = match &self.ending {
+                Ending::Done {
+                    at: end,
+                    attempt,
+                    values,
+                } if *attempt == at => match (self.kind, self.zeroes(address)) {
+                    (Kind::Read, _) => (Some(*end), values[place]),
+                    (Kind::Write, _) | (Kind::Discard, Zeroes::Stored) => {
+                        (Some(*end), value(number, address))
+                    }
+                    (Kind::Discard, Zeroes::Found) => (Some(*end), INITIAL),
+                    // Zeroes either way, but whose is not known.
+                    (Kind::Discard, Zeroes::StoredElsewhere) => (None, INITIAL),
+                },
+                _ => (None, INITIAL),
+            };
             out.push(Sight {
                 start: attempt.start,
                 end,
                 fence: attempt.fence,
                 at_home: attempt.at_home,
                 value,
-                seen,
+                seen: self.kind == Kind::Read,
             });
-        };
-        for earlier in &self.attempts[..self.attempts.len() - 1] {
-            sight(earlier, None, INITIAL, self.kind == Kind::Read);
-        }
-        let Ending::Done { at, values } = &self.ending else {
-            sight(last, None, INITIAL, self.kind == Kind::Read);
-            return;
-        };
-        match self.kind {
-            Kind::Read => sight(last, Some(*at), values[place], true),
-            Kind::Write => sight(last, Some(*at), value(number, address), false),
-            Kind::Discard => match self.zeroes(address) {
-                Zeroes::Found => sight(last, Some(*at), INITIAL, false),
-                Zeroes::Stored => sight(last, Some(*at), value(number, address), false),
-                // Zeroes either way, but whose is not known.
-                Zeroes::StoredBefore => sight(last, None, INITIAL, false),
-            },
         }
     }
 }
 
 /// What became of a sector by a discard.
 enum Zeroes {
-    /// Its last attempt stored some.
+    /// The attempt that was answered stored some.
     Stored,
-    /// An earlier one did.
-    StoredBefore,
+    /// Another one did.
+    StoredElsewhere,
     /// There was nothing else.
     Found,
 }

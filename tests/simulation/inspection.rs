@@ -75,43 +75,66 @@ impl World {
     fn read_everywhere(&mut self) -> Result<Vec<Vec<Option<u64>>>, String> {
         let mut all = Vec::new();
         for place in 0..self.processes.len() {
-            let fence = self.attach_for_inspection(place)?;
             let mut values = Vec::new();
             for index in 0..self.scenario.sectors {
-                let range = SectorRange::single(sector(index));
-                let number = self.history.begin(Kind::Read, range);
-                let ticket = self.command(place, number, fence);
-                self.askers.insert(ticket, Asker::Inspector);
-                self.run_dry()?;
-                let value = self.history.values(number).map(|values| values[0]);
-                if value.is_none() && !self.scenario.rot_of_majorities {
-                    return Err(format!("the last read, {number}, hangs"));
-                }
-                values.push(value);
+                values.push(self.read_patiently(place, index)?);
             }
             all.push(values);
         }
         Ok(all)
     }
 
+    /// Reads a sector through a process. An open that failed may still be known to few, and be met
+    /// by the read: then it is attached again.
+    fn read_patiently(&mut self, place: usize, index: u64) -> Result<Option<u64>, String> {
+        for _ in 0..TRIES {
+            let fence = self.attach_for_inspection(place)?;
+            let range = SectorRange::single(sector(index));
+            let number = self.history.begin(Kind::Read, range);
+            let ticket = self.command(place, number, fence);
+            self.askers.insert(ticket, Asker::Inspector);
+            self.run_dry()?;
+            if self.history.is_open(number) {
+                return Err(format!("the last read, {number}, hangs"));
+            }
+            if let Some(values) = self.history.values(number) {
+                return Ok(Some(values[0]));
+            }
+            if self.running(place).keeper.accepted() == fence {
+                // No majority of intact copies is left.
+                return Ok(None);
+            }
+        }
+        Err(format!("sector {index} is never read at {}", rank(place)))
+    }
+
     /// Nobody holds the disk any more, so whoever wants to read it may do so anywhere.
     fn attach_for_inspection(&mut self, place: usize) -> Result<Fence, String> {
-        let id = AttachmentId(INSPECTION.0 + self.history.tick());
-        let owner = self.new_owner();
         let attach = Attach {
-            owner,
+            owner: self.new_owner(),
             kind: AttachKind::ReadOnly,
             take_over: false,
             continues: None,
         };
-        self.ask_keeper(place, id, attach, "the inspection".to_owned());
-        self.run_dry()?;
-        let outcome = self.inspection.outcomes.remove(&id);
-        let fence = outcome
-            .ok_or_else(|| format!("the last attach at {} hangs", rank(place)))?
-            .map_err(|refusal| format!("the last attach at {}: {refusal}", rank(place)))?;
-        self.put(place, Worker::Keeper, Task::Keeper(Input::Detach { id }));
-        self.run_dry()?;
-        Ok(fence)
+        for _ in 0..TRIES {
+            let id = AttachmentId(INSPECTION.0 + self.history.tick());
+            self.ask_keeper(place, id, attach, "the inspection".to_owned());
+            self.run_dry()?;
+            match self.inspection.outcomes.remove(&id) {
+                Some(Ok(fence)) => {
+                    self.put(place, Worker::Keeper, Task::Keeper(Input::Detach { id }));
+                    self.run_dry()?;
+                    return Ok(fence);
+                }
+                Some(Err(AttachRefusal::Contended)) => {}
+                outcome => {
+                    return Err(format!("the last attach at {}: {outcome:?}", rank(place)));
+                }
+            }
+        }
+        Err(format!("the last attach at {} never succeeds", rank(place)))
     }
 }
+
+/// So many failures in a row mean that it never succeeds.
+const TRIES: u32 = 20;

@@ -13,6 +13,9 @@ impl World {
     pub(crate) fn step_keeper(&mut self, place: usize, input: Input) -> Result<(), String> {
         self.trace(|_| format!("{}/keeper <- {input:?}", rank(place)));
         let mut outputs = Vec::new();
+        if !self.keeper_may_be_told(place, &input) {
+            return Ok(());
+        }
         self.running(place).keeper.step(input, &mut outputs);
         for output in outputs {
             if self.is_stormy() && matters(&output) && self.dice.chance(self.scenario.aimed) {
@@ -42,6 +45,7 @@ impl World {
             Output::Stable { fence } => {
                 let input = register::Input::Stable { fence };
                 self.put_to_all(place, None, &input);
+                self.go_on_under(place, fence);
             }
             Output::Granted { id, fence } => return self.granted(place, id, fence),
             Output::Refused { id, refusal } => self.refused(place, id, refusal),

@@ -36,6 +36,7 @@ mod scenario;
 mod sessions;
 mod storage;
 mod tally;
+mod usurpers;
 mod world;
 
 use bug::Bug;

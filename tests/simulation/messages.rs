@@ -1,7 +1,7 @@
 //! What processes say to one another, on its way.
 
 use atdd::attachment;
-use atdd::domain::{ATTACH_SHARD, Question, Reply, Request};
+use atdd::domain::{ATTACH_SHARD, Answer, Question, Reply, Request};
 use atdd::register;
 
 use crate::bug::Bug;
@@ -20,12 +20,12 @@ impl World {
         let name = (operation.shard, operation.incarnation, operation.sequence);
         match &mut request.question {
             Question::Values { .. } => {
-                self.processes[place].reads.insert(name);
+                self.processes[place].lies.reads.insert(name);
             }
             Question::Store { extents } => self.note_stored(place, extents)?,
             Question::Stamps { .. } | Question::Fence | Question::Open { .. } => {}
         }
-        if self.may_send(place, to, &mut request) {
+        if self.may_send(place, to, &request) {
             self.send(place, to, &Message::Request(request));
         }
         Ok(())
@@ -39,9 +39,11 @@ impl World {
         if !arrives {
             return;
         }
+        // What is said of holders is in order on its connection; what comes later replaces it.
+        let in_order = matches!(message, Message::Holders { .. });
         let copies = 1 + u64::from(self.dice.chance(self.scenario.duplicated));
         for _ in 0..copies {
-            let late = self.dice.chance(self.scenario.late);
+            let late = !in_order && self.dice.chance(self.scenario.late);
             let slow = if self.dice.chance(self.scenario.slow) {
                 20
             } else {
@@ -75,11 +77,7 @@ impl World {
             return;
         }
         match message {
-            Message::Request(request) => {
-                if self.may_be_asked(to, &request) {
-                    self.hand_request(from, to, request);
-                }
-            }
+            Message::Request(request) => self.hand_request(from, to, request),
             Message::Reply(reply) => {
                 let another = (0..self.processes.len()).find(|&place| place != from && place != to);
                 if self.bug == Some(Bug::ReplyCountedTwice)
@@ -89,17 +87,13 @@ impl World {
                 }
                 self.hand_reply(from, to, reply);
             }
-            // What comes late is of a connection that no longer counts.
-            Message::Holders { version, holders } => {
-                if connection.is_some() {
-                    self.introduced(to, from, version, holders);
-                }
-            }
+            Message::Holders { version, holders } => self.introduced(to, from, version, holders),
         }
     }
 
     /// A request is put before whom it concerns.
-    pub(crate) fn hand_request(&mut self, from: usize, to: usize, request: Request) {
+    pub(crate) fn hand_request(&mut self, from: usize, to: usize, mut request: Request) {
+        self.forge(to, &mut request.authority);
         let from = rank(from);
         match request.question.range() {
             None => {
@@ -115,7 +109,10 @@ impl World {
     }
 
     /// A reply is put before whoever asked.
-    pub(crate) fn hand_reply(&mut self, from: usize, to: usize, reply: Reply) {
+    pub(crate) fn hand_reply(&mut self, from: usize, to: usize, mut reply: Reply) {
+        if let Answer::Fence { fence, .. } | Answer::Refused { fence } = &mut reply.answer {
+            self.forge(to, fence);
+        }
         let from = rank(from);
         match reply.id.operation.shard {
             ATTACH_SHARD => {

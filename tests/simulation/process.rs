@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use atdd::attachment::{self, AttachmentKeeper};
-use atdd::domain::{Holder, Incarnation};
+use atdd::domain::{Fence, Holder, Incarnation};
 use atdd::register::{self, AtomicRegister, Ticket};
 
 use crate::bug::Bug;
 use crate::classic::Classic;
 use crate::disk::Disk;
 use crate::front::Served;
+use crate::lies::Lies;
 use crate::scenario::Scenario;
 use crate::sessions::Question;
 use crate::world::{Event, World, rank};
@@ -29,10 +30,7 @@ pub(crate) struct Process {
     pub(crate) recorded_by: u64,
     /// Nothing while the process is down.
     pub(crate) running: Option<Running>,
-    /// The own reads, by the sequence numbers of their pieces, for planted bugs.
-    pub(crate) reads: BTreeSet<(u8, Incarnation, u64)>,
-    /// What a planted bug starts over after a crash.
-    pub(crate) unanswered_writes: Vec<usize>,
+    pub(crate) lies: Lies,
 }
 
 /// What a crash takes.
@@ -97,26 +95,23 @@ impl Worker {
 impl Process {
     pub(crate) fn new(place: usize, scenario: &Scenario, bug: Option<Bug>) -> Self {
         let mut process = Self {
-            disk: Disk::new(),
+            disk: Disk::new(bug),
             incarnation: Incarnation(1),
             life: 0,
             paused: false,
             recorded_by: 0,
             running: None,
-            reads: BTreeSet::new(),
-            unanswered_writes: Vec::new(),
+            lies: Lies::default(),
         };
-        process.disk.damage_reads_as_empty = bug == Some(Bug::DamageVotesAsEmpty);
-        process.disk.answers_unsynced = bug == Some(Bug::UnstableAnswers);
-        process.boot(place, scenario);
+        process.boot(place, Fence::INITIAL, scenario);
         process
     }
 
     /// New workers, of which nothing remains but the disk.
-    pub(crate) fn boot(&mut self, place: usize, scenario: &Scenario) {
+    pub(crate) fn boot(&mut self, place: usize, fence: Fence, scenario: &Scenario) {
         self.life += 1;
         let (own, processes) = (rank(place), scenario.processes);
-        let (incarnation, fence) = (self.incarnation, self.disk.fence());
+        let incarnation = self.incarnation;
         let keeper = AttachmentKeeper::new(attachment::Config {
             own,
             processes,

@@ -63,7 +63,9 @@ impl World {
             }
             self.trace(|_| format!("{}/{shard} <- {input:?}", rank(place)));
             let mut outputs = Vec::new();
-            self.before_step(place, shard, &input);
+            if !self.may_be_told(place, shard, &input, &mut outputs) {
+                break;
+            }
             let running = self.running(place);
             if let Input::Command { ticket, .. } = &input {
                 running.under_way.insert(*ticket);
@@ -209,6 +211,9 @@ impl World {
                 },
             );
             self.ledger.done(begun, attempt.fence.generation);
+        }
+        if self.adopts(place, ticket, &outcome) {
+            return Ok(());
         }
         self.reported(place, ticket, outcome)
     }

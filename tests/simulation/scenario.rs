@@ -53,6 +53,8 @@ pub(crate) struct Scenario {
     pub(crate) pause_max: u64,
     pub(crate) cut_every: u64,
     pub(crate) cut_max: u64,
+    /// Cuts of one direction only, which nobody notices until the connection breaks.
+    pub(crate) one_way: u64,
     /// Copies that rot: the mean time between two. 0 for never.
     pub(crate) rot_every: u64,
     /// So many copies of a sector may be damaged that no majority is left.
@@ -139,6 +141,7 @@ impl Scenario {
             pause_max: dice.pick(&[50, 400]),
             cut_every: dice.pick(&[100, 400, 1600]),
             cut_max: dice.pick(&[20, 200, 600]),
+            one_way: dice.pick(&[300, 300, 800]),
             rot_every: if rot { dice.pick(&[50, 200, 800]) } else { 0 },
             rot_of_majorities: rot && dice.chance(200),
             calm_from,
@@ -211,6 +214,18 @@ impl Crowd {
             talk_max: dice.pick(&[0, 0, 5, 40]),
             stay_max: dice.pick(&[5, 25, 100]),
             settled_ahead: dice.pick(&[0, 200, 1000]),
+        }
+    }
+
+    /// The same habits, and nobody who has them.
+    pub(crate) fn without_anybody(&self) -> Self {
+        Self {
+            classic: 0,
+            hosts: 0,
+            devices: 0,
+            sharing: 0,
+            readers: 0,
+            ..self.clone()
         }
     }
 

@@ -3,6 +3,7 @@
 
 use atdd::attachment::AttachmentId;
 use atdd::domain::{Attach, AttachRefusal, Extent, Fence};
+use atdd::register::Ticket;
 
 use crate::process::{Task, Worker};
 use crate::world::{Event, World, rank};
@@ -12,7 +13,7 @@ use crate::world::{Event, World, rank};
 pub(crate) struct Session {
     pub(crate) client: usize,
     pub(crate) process: usize,
-    life: u64,
+    pub(crate) life: u64,
     /// What is said arrives after what was said before.
     to_process_due: u64,
     to_client_due: u64,
@@ -34,8 +35,8 @@ pub(crate) enum Question {
 pub(crate) enum Answer {
     Granted(Fence),
     Refused(AttachRefusal),
-    /// How the operation of this number ended.
-    Operation(usize, Ended),
+    /// How the operation ended that this ticket was for.
+    Operation(Ticket, Ended),
     /// The attachment is over, by a newer generation.
     Fenced,
     Detached,

@@ -21,6 +21,7 @@ impl World {
         let process = &mut self.processes[place];
         let life = process.life;
         process.disk.accept(shard, token.0, extents);
+        process.lies.stores.insert((shard, token));
         let delay = self.dice.between(1, self.scenario.sync_max);
         self.schedule(
             delay,
@@ -32,10 +33,15 @@ impl World {
             },
         );
         if self.bug == Some(Bug::AcknowledgeBeforeStore) {
-            let task = Task::Register(Input::Stored { token });
-            self.put(place, Worker::Register(shard), task);
+            self.tell_stored(place, shard, token);
         }
         Ok(())
+    }
+
+    /// A register is told that a store is stable.
+    pub(crate) fn tell_stored(&mut self, place: usize, shard: u8, token: StoreToken) {
+        let task = Task::Register(Input::Stored { token });
+        self.put(place, Worker::Register(shard), task);
     }
 
     /// A store becomes stable: a crash no longer undoes it, though nobody has been told.
