@@ -172,10 +172,6 @@ where
         mut start: impl FnMut(Command, Bytes) -> F,
     ) -> Result<(), ConnectionError> {
         self.accepting = false;
-        let text = match end {
-            End::Closed => "the server is shutting down",
-            End::Lost => "the device is lost to this client",
-        };
         if end == End::Lost {
             warn!(peer = %self.peer, "the device is lost to a client; closing its connection");
             // Its requests fail now, which says nothing new.
@@ -192,8 +188,11 @@ where
                 self.settle(ending).await;
                 return Err(error);
             }
+            // What the device leaves open is not answered: an error would be final, but a client
+            // whose connection ends may have another one to the same disk.
+            None if end == End::Lost => self.in_flight.clear(),
             None => {
-                let refusal = Refusal::new(ErrorCode::ShuttingDown, text);
+                let refusal = Refusal::new(ErrorCode::ShuttingDown, "the server is shutting down");
                 for request in Pin::new(&self.in_flight).iter_pin_ref() {
                     self.outgoing.fail(request.heading.cookie, &refusal, None);
                 }

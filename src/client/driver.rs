@@ -98,6 +98,9 @@ impl<N: Network> Driver<N> {
                 }
                 match ended {
                     Ended::Over(error) => return Err(error),
+                    _ if self.failover.ends_with_its_session() => {
+                        return Err(ClientError::UnknownOutcome);
+                    }
                     Ended::Elsewhere(there) => self.ring.go_to(there),
                     Ended::Lost => self.ring.failed(),
                 }

@@ -115,11 +115,12 @@ impl<T> Failover<T> {
         }
         let before = self.fence.replace(fence);
         self.room = Some(room);
-        // A gateway that joined again what it had joined before shares the generation with its own
-        // earlier session, whose requests may still be carried out.
-        let opened = before.is_none_or(|before| fence.generation > before.generation)
+        // One that joined shares its generation with others, and with its own earlier session, whose
+        // requests may still be carried out.
+        let alone = before
+            .is_none_or(|before| fence.generation > before.generation && !self.joins())
             && fence.owner() == Some(self.wanted.owner);
-        let unknown = if opened { Vec::new() } else { self.give_up() };
+        let unknown = if alone { Vec::new() } else { self.give_up() };
         self.ready.append(&mut self.sent);
         Ok(unknown)
     }
@@ -150,6 +151,18 @@ impl<T> Failover<T> {
             AttachRefusal::Elsewhere { process } => AfterRefusal::At(process),
             AttachRefusal::ShuttingDown => AfterRefusal::Another,
         }
+    }
+
+    /// Whether the attachment is over when a session is lost under which it was granted. One that
+    /// joined others is: whoever uses the device may have sent everything that this client has,
+    /// answered or not, over another gateway since, and something newer after it. That nobody else
+    /// opened a generation says nothing, since they all write under one.
+    pub(super) fn ends_with_its_session(&self) -> bool {
+        self.joins() && self.fence.is_some()
+    }
+
+    fn joins(&self) -> bool {
+        matches!(self.wanted.kind, AttachKind::Exclusive { join: Some(_) })
     }
 
     /// Whether a newer generation ends the attachment; one that is read-only follows it.

@@ -168,9 +168,7 @@ impl GatewayDevice {
         };
         match (error, self.kind) {
             (ClientError::Fenced { .. }, _) => std::future::pending().await,
-            (ClientError::UnknownOutcome, AttachKind::Exclusive { .. })
-                if !self.attachment.is_over() =>
-            {
+            (ClientError::UnknownOutcome, AttachKind::Exclusive { .. }) => {
                 self.unknown.send_replace(true);
                 std::future::pending().await
             }

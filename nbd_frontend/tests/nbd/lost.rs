@@ -83,11 +83,7 @@ fn requests_that_do_not_end_are_dropped_after_a_second() {
     hold_requests(&mut structured, 1);
     let begin = Instant::now();
     desk.lose_devices();
-    let expected = [(ESHUTDOWN, 0), (ESHUTDOWN, 1)];
-    assert_eq!(replies(&mut simple, 2), expected);
-    let (error, text) = structured.error_chunk();
-    assert_eq!(error, ESHUTDOWN);
-    assert_eq!(text, "the device is lost to this client");
+    // Without an answer: another connection may lead to the same disk.
     simple.expect_closed();
     structured.expect_closed();
     assert!(begin.elapsed() >= GRACE, "{:?}", begin.elapsed());

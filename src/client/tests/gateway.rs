@@ -170,10 +170,10 @@ async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shar
         let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
         process.question().await;
         drop(process);
-        let mut process = stage.session().await;
-        process.attach().await;
-        process.grant(fence).await;
         if shared {
+            let mut process = stage.session().await;
+            process.attach().await;
+            process.grant(fence).await;
             let failed = writing.await.unwrap();
             assert!(matches!(failed, Err(DeviceError::Io(_))));
         } else {
