@@ -138,7 +138,9 @@ fn shutdown_ends_a_connection_whose_device_is_lost_and_the_other_way_round() {
             server.stop();
             server.device.lose_devices();
         }
-        assert_eq!(replies(&mut client, 1), [(ESHUTDOWN, 0)]);
+        if !lost_first {
+            assert_eq!(replies(&mut client, 1), [(ESHUTDOWN, 0)]);
+        }
         client.expect_closed();
         drop(client);
         server.join();
