@@ -323,7 +323,6 @@ proptest! {
                     prop_assert!(failover.failed(number).is_ok());
                     answered[place] = true;
                 }
-                Event::Answer(_) => {}
                 Event::Lose => {
                     attached = false;
                     under_way.clear();
@@ -334,7 +333,7 @@ proptest! {
                     attached = true;
                     failover.granted(exclusive(generation, OWN), ROOMY).unwrap();
                 }
-                Event::Attach => {}
+                Event::Answer(_) | Event::Attach => {}
             }
             while let Some(question) = failover.next_question() {
                 let (SessionQuestion::Read { number, .. } | SessionQuestion::Write { number, .. })

@@ -136,7 +136,7 @@ impl Session {
                     Ok(Some(SessionAnswer::Heartbeat)) => {}
                     Ok(Some(answer)) => return answer,
                     Ok(None) => panic!("the session had ended at {caller}"),
-                    Err(_) => panic!("no answer at {caller}"),
+                    Err(elapsed) => panic!("no answer at {caller}: {elapsed}"),
                 }
             }
         }

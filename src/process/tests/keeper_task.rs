@@ -1,7 +1,7 @@
 //! The keeper's task alone, the only process of its cluster, between a store and a worker that the
 //! test plays.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ struct Alone {
     /// What the store is asked to record, in order.
     asked: Arc<Mutex<Vec<Fence>>>,
     /// Lets it record one.
-    recorded: Sender<()>,
+    recorded: SyncSender<()>,
     authority: SharedAuthority,
     view: watch::Receiver<KeeperView>,
     introduction: watch::Receiver<Introduction>,
@@ -36,7 +36,7 @@ struct Alone {
 impl Alone {
     fn new() -> Self {
         let (keeper, worker) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()));
-        let (recorded, may_record) = channel();
+        let (recorded, may_record) = sync_channel(16);
         let (asked, may_record) = (Arc::new(Mutex::new(Vec::new())), Mutex::new(may_record));
         let asks = Arc::clone(&asked);
         let authority = SharedAuthority::new(Fence::INITIAL, Arc::clone(&keeper));
