@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use atdd::domain::{
-    ClusterId, Content, Extent, Generation, Incarnation, OperationId, Question, Rank, Reply,
-    Request, RequestId, SectorAddress, SectorRange, Stamp, StoreId, Volume,
+    Attach, AttachRefusal, ClusterId, Content, Extent, Fence, Incarnation, OperationId, OwnerId,
+    Question, Rank, Reply, Request, RequestId, SectorAddress, SectorRange, Stamp, StoreId, Volume,
 };
 use atdd::net::{
-    Connections, Disk, DiskError, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions,
-    RegisterClient, Services, Settings, Stage,
+    Connections, Disk, DiskError, Host, Identity, Listener, NeverAttached, PeerEvents, PeerSession,
+    PeerSessions, RegisterClient, Services, Settings, Stage,
 };
 use atdd::wire::{
     ClientCommand, ClientKey, ClientRequest, Credit, HELLO_BYTES, Introduction, SESSION_MAGIC,
@@ -29,6 +29,24 @@ use tokio::sync::watch;
 struct Silent;
 
 impl Host for Silent {
+    type Attached = NeverAttached;
+
+    async fn attach(
+        &self,
+        _attach: Attach,
+        _client: String,
+    ) -> Result<NeverAttached, AttachRefusal> {
+        Err(AttachRefusal::ShuttingDown)
+    }
+
+    async fn attachments(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    async fn release(&self, _owner: OwnerId) -> bool {
+        false
+    }
+
     fn requests(&self, _from: &Arc<PeerSession>, _requests: Vec<Request>) {}
 
     fn introduced(&self, _from: &Arc<PeerSession>, _introduction: Introduction) {}
@@ -86,6 +104,7 @@ fn introduction() -> Introduction {
         store: StoreId([1; 16]),
         birth: None,
         empty: true,
+        holders: Vec::new(),
     }
 }
 
@@ -393,7 +412,7 @@ fn store(own: &Identity, sequence: u64) -> Request {
             },
             round: 0,
         },
-        authority: Generation(0),
+        authority: Fence::INITIAL,
         question: Question::Store {
             extents: vec![Extent::new(range, stamp, data)],
         },

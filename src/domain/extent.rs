@@ -11,6 +11,10 @@ pub enum Content {
     Zeroes,
     /// The sectors' bytes one after another, [`SECTOR_SIZE`](super::SECTOR_SIZE) each.
     Data(Bytes),
+    /// What the sectors hold already, whatever it is: only their settled generation is raised to
+    /// that of the stamp, whose other fields are 0. Only in stores, to processes that voted for the
+    /// value which is settled; a range costs one record.
+    Unchanged,
 }
 
 impl std::fmt::Debug for Content {
@@ -18,6 +22,7 @@ impl std::fmt::Debug for Content {
         match self {
             Self::Zeroes => f.write_str("zeroes"),
             Self::Data(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Unchanged => f.write_str("unchanged"),
         }
     }
 }
@@ -59,7 +64,7 @@ impl Extent {
     /// How many bytes of data travel with the extent; zeroes cost nothing.
     pub fn data_bytes(&self) -> usize {
         match &self.content {
-            Content::Zeroes => 0,
+            Content::Zeroes | Content::Unchanged => 0,
             Content::Data(bytes) => bytes.len(),
         }
     }

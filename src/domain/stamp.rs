@@ -69,7 +69,7 @@ pub struct Stamp {
     pub generation: Generation,
     /// The classic algorithm's `ts`.
     pub timestamp: u64,
-    /// The classic algorithm's `wr`: who wrote it; `None` (0 in encodings) in the zero stamp only.
+    /// The classic algorithm's `wr`: who wrote it; `None` (0 in encodings) if nobody did.
     pub rank: Option<Rank>,
     /// The writer's incarnation.
     pub incarnation: Incarnation,
@@ -95,9 +95,23 @@ impl Stamp {
         incarnation: Incarnation(0),
     };
 
-    /// Whether the sector was never written.
+    /// Whether the sector was never written nor settled.
     pub fn is_zero(self) -> bool {
         self == Self::ZERO
+    }
+
+    /// Whether some write made this stamp; if not, the sector reads as zeroes.
+    pub const fn is_written(self) -> bool {
+        self.rank.is_some()
+    }
+
+    /// The stamp, settled under this generation if it was not under a later one.
+    #[must_use]
+    pub fn settled_under(self, generation: Generation) -> Self {
+        Self {
+            settled: self.settled.max(generation),
+            ..self
+        }
     }
 
     /// The encoding for wire and disk: the fields in order of comparison, each in network byte

@@ -247,6 +247,7 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
                 Ok(())
             }
             Err(DiskError::Closing) => Err(NetError::Stopped),
+            Err(DiskError::Held(refusal)) => Err(NetError::Held(refusal)),
             Err(DiskError::Unanswered(why)) => {
                 self.unanswered += 1;
                 if self.unanswered.is_power_of_two() {
@@ -280,6 +281,7 @@ async fn serve<D: Disk>(disk: &D, request: Valid) -> Ended {
             let content = disk.read(sector).await.map(|content| match content {
                 Content::Zeroes => Bytes::from_static(&ZEROES),
                 Content::Data(bytes) => bytes,
+                Content::Unchanged => unreachable!("only stores carry it"),
             });
             (ClientKind::Read, content)
         }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::PeerSession;
-use crate::domain::{Content, Incarnation, Rank, Reply, Request, SectorAddress};
+use crate::domain::{
+    Attach, AttachRefusal, Content, Extent, Fence, Generation, Incarnation, OperationError,
+    OwnerId, Rank, Reply, Request, SectorAddress,
+};
 use crate::wire::Introduction;
 
 /// The links' side of the process: what comes back from the peers that it asks.
@@ -28,6 +31,9 @@ pub trait PeerEvents: Send + Sync + 'static {
 
 /// The listener's side of the process: what peers and clients ask.
 pub trait Host: Send + Sync + 'static {
+    /// A client's attachment, given back when it is dropped.
+    type Attached: Attached;
+
     /// A peer asks. Each request is answered once by [`PeerSession::reply`], or given up by
     /// [`PeerSession::decline`], at any time and from any thread. There are never more requests
     /// under way than the credit of [`Settings`](super::Settings), so their queue is bounded by it.
@@ -41,6 +47,54 @@ pub trait Host: Send + Sync + 'static {
     /// What `atdd status` shows of this process: JSON of at most
     /// [`STATUS_BYTES_MAX`](crate::wire::STATUS_BYTES_MAX).
     fn status(&self) -> impl Future<Output = Bytes> + Send;
+
+    /// Attaches a client. Dropped when its session ends first, and with it the attach.
+    fn attach(
+        &self,
+        attach: Attach,
+        client: String,
+    ) -> impl Future<Output = Result<Self::Attached, AttachRefusal>> + Send;
+
+    /// What `atdd attachments` shows of this process: JSON of at most
+    /// [`STATUS_BYTES_MAX`](crate::wire::STATUS_BYTES_MAX).
+    fn attachments(&self) -> impl Future<Output = Bytes> + Send;
+
+    /// Ends the attachments of this owner, as if fenced; whether there was one.
+    fn release(&self, owner: OwnerId) -> impl Future<Output = bool> + Send;
+}
+
+/// What an attached client asks. Operations run side by side; those that are dropped go on to
+/// their end, but nobody hears of it.
+pub trait Attached: Send + Sync + 'static {
+    /// The generation that operations run under.
+    fn fence(&self) -> Fence;
+
+    /// How many sectors the volume has.
+    fn sectors(&self) -> u64;
+
+    /// The values of `count` sectors from `first` on, ascending and without a gap.
+    fn read(
+        &self,
+        first: u64,
+        count: u32,
+    ) -> impl Future<Output = Result<Vec<Extent>, OperationError>> + Send;
+
+    /// Writes whole sectors from `first` on, to stable storage.
+    fn write(
+        &self,
+        first: u64,
+        data: Bytes,
+    ) -> impl Future<Output = Result<(), OperationError>> + Send;
+
+    /// Makes sectors read as zeroes and frees their space.
+    fn discard(
+        &self,
+        first: u64,
+        count: u32,
+    ) -> impl Future<Output = Result<(), OperationError>> + Send;
+
+    /// Returns once a newer generation has ended the attachment; its operations fail by then.
+    fn fenced(&self) -> impl Future<Output = Generation> + Send;
 }
 
 /// The disk that classic clients read and write, one sector at a time.
@@ -66,10 +120,43 @@ pub trait Disk: Send + Sync + 'static {
 /// Why a classic request is not answered: no status of the protocol fits.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
+    /// Somebody holds the volume for himself: the connection is closed, and the log says why.
+    #[error("{0}")]
+    Held(AttachRefusal),
     /// This request fails, others may not: it stays without an answer, and the log says why.
     #[error("the request stays without an answer")]
     Unanswered(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The process is going away: the connection is closed, and the client turns to another.
     #[error("the process is going away")]
     Closing,
+}
+
+/// The attachment of a host that grants none.
+#[derive(Debug)]
+pub enum NeverAttached {}
+
+impl Attached for NeverAttached {
+    fn fence(&self) -> Fence {
+        match *self {}
+    }
+
+    fn sectors(&self) -> u64 {
+        match *self {}
+    }
+
+    async fn read(&self, _first: u64, _count: u32) -> Result<Vec<Extent>, OperationError> {
+        match *self {}
+    }
+
+    async fn write(&self, _first: u64, _data: Bytes) -> Result<(), OperationError> {
+        match *self {}
+    }
+
+    async fn discard(&self, _first: u64, _count: u32) -> Result<(), OperationError> {
+        match *self {}
+    }
+
+    async fn fenced(&self) -> Generation {
+        match *self {}
+    }
 }

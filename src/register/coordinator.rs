@@ -1,11 +1,13 @@
 //! What all operations of a register have in common: names, stamps, and whom to ask.
 
 use crate::domain::{
-    Generation, Incarnation, OperationId, Question, Rank, Request, RequestId, SectorRange, Stamp,
+    Extent, Fence, Generation, Incarnation, Mode, OperationId, Question, Rank, Request, RequestId,
+    SectorRange, Stamp,
 };
 
 use super::Output;
-use super::quorum::majority;
+use super::quorum::{Ranks, majority};
+use super::token::StorePurpose;
 
 /// The bounds of a register, and its place in the cluster.
 #[derive(Copy, Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct Config {
     pub processes: u8,
     /// This start of the process's store; durable and never used before.
     pub incarnation: Incarnation,
+    /// The fence that the process's store has on record.
+    pub fence: Fence,
     /// Which of the process's registers this is; replies find it by that.
     pub shard: u8,
     /// How many operations may wait for sectors that others are busy with.
@@ -31,6 +35,15 @@ pub(super) struct Piece {
     pub(super) round: u8,
     /// The sectors; it becomes shorter where a majority's answers do not reach its end.
     pub(super) range: SectorRange,
+    /// The fence of the attachment that the operation is of: every request says it.
+    pub(super) authority: Fence,
+}
+
+impl Piece {
+    /// The generation that it stores and settles under.
+    pub(super) fn generation(self) -> Generation {
+        self.authority.generation
+    }
 }
 
 /// What the operations of one register share.
@@ -38,9 +51,12 @@ pub(super) struct Piece {
 pub(super) struct Coordinator {
     config: Config,
     next_sequence: u64,
-    /// The highest timestamp that this incarnation has used.
+    /// The highest timestamp that this incarnation has used, under whatever generation.
     timestamp: u64,
     heals: usize,
+    connected: Ranks,
+    /// Those of the connected whose answers are worth waiting for.
+    awaited: Ranks,
 }
 
 /// The most damaged copies that are being healed at a time. Others stay until they are read again.
@@ -59,6 +75,8 @@ impl Coordinator {
             next_sequence: 0,
             timestamp: 0,
             heals: 0,
+            connected: Ranks::default(),
+            awaited: Ranks::default(),
         }
     }
 
@@ -86,19 +104,20 @@ impl Coordinator {
     }
 
     /// A piece with a sequence number that was never used.
-    pub(super) fn piece(&mut self, range: SectorRange) -> Piece {
+    pub(super) fn piece(&mut self, range: SectorRange, authority: Fence) -> Piece {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         Piece {
             sequence,
             round: 0,
             range,
+            authority,
         }
     }
 
-    /// Whether a piece of this sequence number was ever begun.
-    pub(super) fn has_begun(&self, sequence: u64) -> bool {
-        sequence < self.next_sequence
+    /// The sequence number of the next piece; those that were begun have lower ones.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence
     }
 
     pub(super) fn operation_id(&self, sequence: u64) -> OperationId {
@@ -110,15 +129,27 @@ impl Coordinator {
         }
     }
 
-    /// A stamp above `seen` and above every one that this incarnation has made here.
-    pub(super) fn next_stamp(&mut self, seen: u64) -> Stamp {
+    /// A stamp of this authority, above every one that this incarnation has made here and above
+    /// the timestamp `seen`, the highest that another has made under the same generation.
+    ///
+    /// # Panics
+    /// When the authority is exclusive and another process's or start's: two that both count for
+    /// themselves would make one stamp of a generation twice, or out of order (rule 6).
+    pub(super) fn next_stamp(&mut self, authority: Fence, seen: u64) -> Stamp {
+        if let Mode::Exclusive { tag, .. } = authority.mode {
+            assert!(
+                tag.coordinator == self.config.own && tag.incarnation == self.config.incarnation,
+                "an exclusive generation is written under by the start that opened it"
+            );
+        }
         let timestamp = seen.max(self.timestamp).checked_add(1);
         self.timestamp = timestamp.expect("2^64 writes take longer than anything lasts");
         Stamp {
+            settled: authority.generation,
+            generation: authority.generation,
             timestamp: self.timestamp,
             rank: Some(self.config.own),
             incarnation: self.config.incarnation,
-            ..Stamp::ZERO
         }
     }
 
@@ -130,10 +161,49 @@ impl Coordinator {
         };
         let request = Request {
             id,
-            authority: Generation(0),
+            authority: piece.authority,
             question,
         };
         out.push(Output::Request { to, request });
+    }
+
+    /// Has the own copy of a piece stored.
+    pub(super) fn store(piece: Piece, extents: Vec<Extent>, out: &mut Vec<Output>) {
+        out.push(Output::Store {
+            token: StorePurpose::Operation(piece.sequence).token(),
+            extents,
+        });
+    }
+
+    /// There is a connection to the process.
+    pub(super) fn connected(&mut self, rank: Rank) {
+        self.connected.insert(rank);
+        self.awaited.insert(rank);
+    }
+
+    /// There is none any more.
+    pub(super) fn disconnected(&mut self, rank: Rank) {
+        self.connected.remove(rank);
+        self.awaited.remove(rank);
+    }
+
+    /// The process has answered something, so it will answer more.
+    pub(super) fn heard_from(&mut self, rank: Rank) {
+        if self.connected.contains(rank) {
+            self.awaited.insert(rank);
+        }
+    }
+
+    /// The process has kept something waiting for too long: nothing waits for it any more before
+    /// it has answered something.
+    pub(super) fn give_up_on(&mut self, rank: Rank) {
+        self.awaited.remove(rank);
+    }
+
+    /// Whether a process that is worth waiting for has not answered.
+    pub(super) fn awaits_more(&self, has_answered: impl Fn(Rank) -> bool) -> bool {
+        self.others()
+            .any(|rank| self.awaited.contains(rank) && !has_answered(rank))
     }
 
     /// Takes one of the places for healing a damaged copy, if one is free.

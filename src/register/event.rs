@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::domain::{
-    Extent, Held, OperationId, Rank, Reply, Request, RequestId, Runs, SectorRange, Vote,
+    Extent, Fence, Generation, Held, OperationId, Rank, Reply, Request, RequestId, Runs,
+    SectorRange, Vote,
 };
 
 use super::fault::PeerFault;
@@ -46,13 +47,23 @@ pub enum Command {
         /// Which sectors.
         range: SectorRange,
     },
+    /// Makes sure of the values of older generations, ahead of need: what a majority agrees on is
+    /// settled under the command's authority, at most [`DISCARD_SECTORS_MAX`] sectors of it. What
+    /// it does not agree on is left to the reads of it. Runs beside other operations.
+    Settle {
+        /// Which sectors.
+        range: SectorRange,
+    },
 }
 
 impl Command {
     /// Which sectors.
     pub const fn range(&self) -> SectorRange {
         match self {
-            Self::Read { range } | Self::Write { range, .. } | Self::Discard { range } => *range,
+            Self::Read { range }
+            | Self::Write { range, .. }
+            | Self::Discard { range }
+            | Self::Settle { range } => *range,
         }
     }
 }
@@ -64,6 +75,9 @@ pub enum Input {
     Command {
         /// Given back with the outcome.
         ticket: Ticket,
+        /// The fence of the attachment that wants it: open, and, if exclusive, this process's, but
+        /// for reads while nobody holds the volume.
+        authority: Fence,
         /// What is wanted.
         command: Command,
     },
@@ -103,6 +117,26 @@ pub enum Input {
     PeerConnected {
         /// Which process.
         rank: Rank,
+    },
+    /// There is no connection to this process: its answers are not worth waiting for.
+    PeerDisconnected {
+        /// Which process.
+        rank: Rank,
+    },
+    /// What waits for more than a majority, since it would be cheaper with the answers of all, has
+    /// waited long enough.
+    StopWaiting,
+    /// The process has accepted this fence, newer than the one before: whatever is of an older
+    /// generation ends, and nothing of it is accepted any more.
+    Raise {
+        /// The fence.
+        fence: Fence,
+    },
+    /// The fence that was last raised is stable: its record is, and every store that any shard of
+    /// this process had accepted before is.
+    Stable {
+        /// The fence.
+        fence: Fence,
     },
 }
 
@@ -154,6 +188,22 @@ pub enum Output {
         /// How it ended.
         outcome: Result<Outcome, RegisterError>,
     },
+    /// A peer speaks of a newer fence than the one accepted here, which the register has accepted by
+    /// that; what the peer asked waits until it is stable. Or the keeper has raised another fence of
+    /// the same number, which cannot have been opened, since a peer operates under this one. The
+    /// keeper accepts it in both cases.
+    Raise {
+        /// The fence.
+        fence: Fence,
+    },
+    /// Every store that this register had put out before it accepted a fence is stable, or never
+    /// will be. Said once after each [`Input::Raise`] that it follows and after each
+    /// [`Output::Raise`]. It is true of every fence of the generation: under one that was not opened
+    /// nothing is stored.
+    Drained {
+        /// The generation that was raised to.
+        generation: Generation,
+    },
     /// This operation needs no more answers: requests of it that are still queued are owed for
     /// redundancy only, and may be dropped when their queue is full.
     Finished {
@@ -173,11 +223,14 @@ pub enum Output {
 /// What a completed operation gives back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The values, ascending, covering exactly the range that was read; sectors never written are
-    /// zeroes with the zero stamp.
+    /// The values, ascending, covering exactly the range that was read, each under the stamp that it
+    /// was found with, however much later it is settled now. Sectors never written are zeroes with a
+    /// stamp that nobody wrote.
     Read(Vec<Extent>),
     /// A majority holds the new value on stable storage.
     Written,
+    /// What could be settled ahead of need is, at a majority.
+    Settled,
 }
 
 /// Why an operation failed. Waiting for a majority is not a failure.
@@ -196,6 +249,13 @@ pub enum RegisterError {
         sectors: u32,
         /// How many it may have.
         most: u32,
+    },
+    /// A newer generation was opened: the operation ends here, of unknown outcome. It may have
+    /// taken effect, and will do so no more than it has.
+    #[error("another attachment has taken the disk over (generation {})", .by.generation.0)]
+    Fenced {
+        /// The newer generation.
+        by: Fence,
     },
     /// More operations are queued than the register keeps.
     #[error("too many operations wait for the same sectors")]

@@ -1,14 +1,23 @@
-//! One client's operation that has its sectors to itself.
+//! One client's operation under way.
 
-use crate::domain::{Answer, Content, Held, Rank, SectorRange};
+use crate::domain::{Answer, Content, Fence, Held, Rank, SectorRange};
 
 use super::coordinator::{Coordinator, Piece};
 use super::extents::remainder;
 use super::fault::PeerFault;
 use super::range_locks::LockId;
 use super::read::Read;
+use super::settle::Settle;
 use super::write::Write;
 use super::{Command, Outcome, Output, Ticket};
+
+/// What a client wants, under the fence of its attachment.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) ticket: Ticket,
+    pub(super) authority: Fence,
+    pub(super) command: Command,
+}
 
 /// An operation under way.
 ///
@@ -17,7 +26,8 @@ use super::{Command, Outcome, Output, Ticket};
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) ticket: Ticket,
-    pub(super) lock: LockId,
+    /// What keeps its sectors for it; settling ahead of need takes none.
+    pub(super) lock: Option<LockId>,
     /// All of the operation's sectors.
     pub(super) whole: SectorRange,
     /// Those it is at.
@@ -29,6 +39,7 @@ pub(super) struct Operation {
 enum Work {
     Read(Read),
     Write(Write),
+    Settle(Settle),
 }
 
 /// What an input has made of an operation.
@@ -45,15 +56,14 @@ pub(super) enum Progress {
 impl Operation {
     /// Begins.
     pub(super) fn start(
-        ticket: Ticket,
-        lock: LockId,
-        command: Command,
+        wanted: Wanted,
+        lock: Option<LockId>,
         coordinator: &mut Coordinator,
         out: &mut Vec<Output>,
     ) -> Self {
-        let whole = command.range();
-        let piece = coordinator.piece(whole);
-        let work = match command {
+        let whole = wanted.command.range();
+        let piece = coordinator.piece(whole, wanted.authority);
+        let work = match wanted.command {
             Command::Read { .. } => Work::Read(Read::start(piece, out)),
             Command::Write { data, .. } => {
                 Work::Write(Write::start(Content::Data(data), piece, coordinator, out))
@@ -61,9 +71,10 @@ impl Operation {
             Command::Discard { .. } => {
                 Work::Write(Write::start(Content::Zeroes, piece, coordinator, out))
             }
+            Command::Settle { .. } => Work::Settle(Settle::start(piece, coordinator, out)),
         };
         Self {
-            ticket,
+            ticket: wanted.ticket,
             lock,
             whole,
             piece,
@@ -86,10 +97,11 @@ impl Operation {
         let Some(rest) = remainder(self.whole, done) else {
             return false;
         };
-        self.piece = coordinator.piece(rest);
+        self.piece = coordinator.piece(rest, self.piece.authority);
         match &mut self.work {
             Work::Read(read) => read.begin_piece(self.piece, out),
             Work::Write(write) => write.begin_piece(self.piece, coordinator, out),
+            Work::Settle(settle) => *settle = Settle::start(self.piece, coordinator, out),
         }
         true
     }
@@ -99,6 +111,7 @@ impl Operation {
         match self.work {
             Work::Read(read) => Outcome::Read(read.into_values()),
             Work::Write(_) => Outcome::Written,
+            Work::Settle(_) => Outcome::Settled,
         }
     }
 
@@ -112,6 +125,7 @@ impl Operation {
         match &mut self.work {
             Work::Read(read) => read.votes_loaded(&mut self.piece, held, coordinator, out),
             Work::Write(write) => write.votes_loaded(&mut self.piece, held, coordinator, out),
+            Work::Settle(settle) => settle.votes_loaded(&mut self.piece, held, coordinator, out),
         }
     }
 
@@ -124,7 +138,7 @@ impl Operation {
     ) -> Progress {
         match &mut self.work {
             Work::Read(read) => read.values_loaded(&mut self.piece, held, coordinator, out),
-            Work::Write(_) => Progress::Waiting,
+            Work::Write(_) | Work::Settle(_) => Progress::Waiting,
         }
     }
 
@@ -133,6 +147,15 @@ impl Operation {
         match &mut self.work {
             Work::Read(read) => read.stored(coordinator),
             Work::Write(write) => write.stored(coordinator),
+            Work::Settle(settle) => settle.stored(coordinator),
+        }
+    }
+
+    /// The own copy will never be stable. Reads and writes go on without it.
+    pub(super) fn refused(&self) -> Progress {
+        match &self.work {
+            Work::Read(_) | Work::Write(_) => Progress::Waiting,
+            Work::Settle(settle) => settle.refused(),
         }
     }
 
@@ -155,6 +178,7 @@ impl Operation {
         match &mut self.work {
             Work::Read(read) => read.answered(piece, from, answer, coordinator, out),
             Work::Write(write) => write.answered(piece, from, answer, coordinator, out),
+            Work::Settle(settle) => settle.answered(piece, from, answer, coordinator, out),
         }
     }
 
@@ -163,6 +187,29 @@ impl Operation {
         match &self.work {
             Work::Read(read) => read.resend(to, self.piece, coordinator, out),
             Work::Write(write) => write.resend(to, self.piece, coordinator, out),
+            Work::Settle(settle) => settle.resend(to, self.piece, coordinator, out),
+        }
+    }
+
+    /// Whether it has a majority, and waits for this process all the same.
+    pub(super) fn waits_for(&self, rank: Rank) -> bool {
+        match &self.work {
+            Work::Read(read) => read.waits_for(rank),
+            Work::Write(write) => write.waits_for(rank),
+            Work::Settle(_) => false,
+        }
+    }
+
+    /// Fewer processes are worth waiting for than before.
+    pub(super) fn reconsider(
+        &mut self,
+        coordinator: &mut Coordinator,
+        out: &mut Vec<Output>,
+    ) -> Progress {
+        match &mut self.work {
+            Work::Read(read) => read.decide(&mut self.piece, coordinator, out),
+            Work::Write(write) => write.decide(&mut self.piece, coordinator, out),
+            Work::Settle(_) => Progress::Waiting,
         }
     }
 }

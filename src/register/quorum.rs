@@ -5,7 +5,7 @@
 //! acknowledged is seen by every later majority. A lost copy is no vote: it neither helps to make
 //! a majority nor says anything about what was written.
 
-use crate::domain::{Rank, Runs, Stamp, Vote};
+use crate::domain::{Generation, Rank, Runs, Stamp, Vote};
 
 /// How many of `processes` are more than half of them.
 pub(super) const fn majority(processes: u8) -> u8 {
@@ -27,6 +27,13 @@ impl Ranks {
         self.members[word] |= bit;
         self.count += u8::from(new);
         new
+    }
+
+    /// Takes a process out, if it is there.
+    pub(super) fn remove(&mut self, rank: Rank) {
+        let (word, bit) = Self::position(rank);
+        self.count -= u8::from(self.members[word] & bit != 0);
+        self.members[word] &= !bit;
     }
 
     /// Whether the process is there.
@@ -52,6 +59,69 @@ pub(super) struct Agreed {
     pub(super) highest: Stamp,
     /// How many voted for it.
     pub(super) holders: u8,
+}
+
+/// What the highest value of a sector lacks before an operation of a generation may rely on it
+/// (rule 9 of `ATTACHMENTS.md`).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing: every majority that the operation's successors ask will see it, or a newer one.
+    Nothing,
+    /// Copies: it was settled under this generation, but too few hold it.
+    Copies,
+    /// Settling: it is of an older generation, and somebody may hold another value of that, which
+    /// a later operation must not take for newer.
+    Settling,
+}
+
+impl Agreed {
+    /// What the value lacks for an operation of this generation.
+    pub(super) fn need(self, processes: u8, generation: Generation) -> Need {
+        if self.highest.settled < generation {
+            // All of them: then there is no other value. A majority would not do.
+            if self.holders == processes {
+                Need::Nothing
+            } else {
+                Need::Settling
+            }
+        } else if self.holders >= majority(processes) {
+            Need::Nothing
+        } else {
+            Need::Copies
+        }
+    }
+}
+
+/// How what was decided stands under a generation.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It may be relied on.
+    Stands,
+    /// Something is to be stored first, but for nothing else than that not all have answered: all
+    /// that did agree.
+    MayStand,
+    /// Something is to be stored first, whatever the others say.
+    Lacks,
+}
+
+/// Weighs what was decided when so many processes had answered.
+pub(super) fn standing(
+    processes: u8,
+    generation: Generation,
+    answers: usize,
+    decided: &Runs<Agreed>,
+) -> Standing {
+    let mut standing = Standing::Stands;
+    for (_, agreed) in decided.iter() {
+        match agreed.need(processes, generation) {
+            Need::Nothing => {}
+            Need::Settling if usize::from(agreed.holders) == answers => {
+                standing = Standing::MayStand;
+            }
+            Need::Settling | Need::Copies => return Standing::Lacks,
+        }
+    }
+    standing
 }
 
 /// What the votes so far amount to.
@@ -97,21 +167,63 @@ pub(super) fn judge<'a>(
     weigh(processes, everyone, tallies.iter())
 }
 
-/// Which of the decided sectors must be written back to a process, so that a majority holds the
-/// highest stamp of each: those that too few hold, unless this process voted for it. `votes` is
-/// `None` for a process that has not answered.
+/// What a process has to store of a sector.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// Nothing.
+    Nothing,
+    /// The value, settled under the operation's generation.
+    Value,
+    /// That the value which it holds is settled under the operation's generation.
+    Unchanged,
+}
+
+/// What a process has to store of the decided sectors for an operation of this generation, so that
+/// a majority holds the highest value of each, settled. `votes` is `None` for a process that has
+/// not answered.
+///
+/// A process that voted for the value needs no second copy of it, only to settle it, if a majority
+/// voted for it. Every reader since then has met one of them, so nobody has settled an older value,
+/// and the process holds this one or a newer one whatever it was told meanwhile. A value that fewer
+/// voted for may have been replaced at its voter, under a shared generation, by an older one that
+/// another reader has settled; so a voter is sent the value as well. One whose copy is lost did not
+/// vote: it is owed the value, too.
 pub(super) fn owed(
     processes: u8,
+    generation: Generation,
     decided: &Runs<Agreed>,
     votes: Option<&Runs<Vote>>,
-) -> Runs<bool> {
-    let scarce = |agreed: Agreed| agreed.holders < majority(processes);
+) -> Runs<Owed> {
+    let owed = |agreed: Agreed, vote: Option<Vote>| {
+        let need = agreed.need(processes, generation);
+        let is_safe = agreed.holders >= majority(processes);
+        match vote.and_then(Vote::stamp) {
+            _ if need == Need::Nothing => Owed::Nothing,
+            Some(stamp) if stamp == agreed.highest && need == Need::Copies => Owed::Nothing,
+            Some(stamp) if is_safe && is_same_value(stamp, agreed.highest) => Owed::Unchanged,
+            _ => Owed::Value,
+        }
+    };
     match votes {
-        None => decided.map(scarce),
-        Some(votes) => decided.zip(&padded(votes, decided.count()), |agreed, vote| {
-            scarce(agreed) && vote != Some(Vote::Stamp(agreed.highest))
-        }),
+        None => decided.map(|agreed| owed(agreed, None)),
+        Some(votes) => decided.zip(&padded(votes, decided.count()), owed),
     }
+}
+
+/// The highest timestamp that was used under this generation.
+pub(super) fn highest_timestamp(decided: &Runs<Agreed>, generation: Generation) -> u64 {
+    let stamps = decided.iter().map(|(_, agreed)| agreed.highest);
+    let of_generation = stamps.filter(|stamp| stamp.generation == generation);
+    of_generation
+        .map(|stamp| stamp.timestamp)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Whether the stamps are of one value of a sector: they differ in nothing but under which
+/// generation it was settled.
+fn is_same_value(a: Stamp, b: Stamp) -> bool {
+    a.settled_under(b.settled) == b.settled_under(a.settled)
 }
 
 /// The votes on one sector, summed up.

@@ -1,4 +1,9 @@
-//! Reads: what is the newest value, and does a majority hold it?
+//! Reads: what is the newest value, and may it be relied on?
+//!
+//! It may when a majority holds it and it was settled under this generation or a later one, or when
+//! all processes hold it (rule 9 of `ATTACHMENTS.md`). Otherwise it is stored first: whoever lacks
+//! it gets it, and whoever holds it settles it. Before a value is stored for no other reason than
+//! that not all have answered, the read waits a while for those that are connected.
 //!
 //! The own votes come from the store's index and go out with the question, so that a peer sends a
 //! value only where its own is newer. The own values are read from the disk meanwhile.
@@ -10,7 +15,8 @@ use super::coordinator::{Coordinator, Piece};
 use super::extents;
 use super::fault::{self, PeerFault};
 use super::operation::Progress;
-use super::quorum::{self, Agreed, Ranks, Verdict};
+use super::quorum::{self, Agreed, Need, Owed, Standing, Verdict};
+use super::store_round::StoreRound;
 use super::token::{LoadPurpose, StorePurpose};
 
 /// A read.
@@ -26,7 +32,12 @@ enum Phase {
     /// Which stamps do I hold? Nobody else has been asked.
     OwnVotes,
     Query(Query),
-    WriteBack(WriteBack),
+    /// Store this, which too few hold or which is not settled.
+    WriteBack {
+        /// The values of the whole piece.
+        values: Vec<Extent>,
+        round: StoreRound,
+    },
 }
 
 /// Which stamps do you hold, and which values newer than mine?
@@ -38,17 +49,9 @@ struct Query {
     own: Option<Held>,
     /// By who has answered.
     answers: Vec<(Rank, Held)>,
-}
-
-/// Store this, which too few hold.
-#[derive(Debug)]
-struct WriteBack {
-    /// The values of the whole piece.
-    values: Vec<Extent>,
-    /// What each process has to store; those that lack nothing are not there.
-    owed: Vec<(Rank, Vec<Extent>)>,
-    /// Who holds all of it on stable storage.
-    acknowledged: Ranks,
+    /// Whether it waits only for those who have not, since with their votes there might be nothing
+    /// to store.
+    waits_for_more: bool,
 }
 
 impl Read {
@@ -88,9 +91,11 @@ impl Read {
         let Phase::OwnVotes = self.phase else {
             return Progress::Waiting;
         };
-        fault::check_held(piece.range, None, &held).expect("the store answers what it was asked");
+        fault::check_held(piece.range, piece.generation(), None, &held)
+            .expect("the store answers what it was asked");
         piece.range = piece.range.part(0, held.votes.count());
-        let nothing_to_read = held.votes.iter().all(|(_, vote)| vote <= Vote::ZERO);
+        let has_value = |vote: Vote| vote.stamp().is_some_and(Stamp::is_written);
+        let nothing_to_read = !held.votes.iter().any(|(_, vote)| has_value(vote));
         let votes = held.votes.clone();
         self.query(
             *piece,
@@ -122,7 +127,7 @@ impl Read {
             return Progress::Waiting;
         };
         let everything = Runs::uniform(piece.range.count(), Vote::Lost);
-        fault::check_held(piece.range, Some(&everything), &held)
+        fault::check_held(piece.range, piece.generation(), Some(&everything), &held)
             .expect("the store answers what it was asked");
         let mut damaged = false;
         for (_, (before, now)) in query.held.zip(&held.votes, |a, b| (a, b)).iter() {
@@ -144,7 +149,11 @@ impl Read {
 
     /// The own copy of a write-back is stable.
     pub(super) fn stored(&mut self, coordinator: &Coordinator) -> Progress {
-        self.acknowledge(coordinator.own(), coordinator)
+        let Phase::WriteBack { round, .. } = &mut self.phase else {
+            return Progress::Waiting;
+        };
+        let progress = round.stored(coordinator);
+        self.finish(progress)
     }
 
     /// Another process's answer to the present round.
@@ -159,14 +168,17 @@ impl Read {
         match (&mut self.phase, answer) {
             (Phase::OwnVotes, _) => Err(PeerFault::NeverAsked),
             (Phase::Query(query), Answer::Held(held)) => {
-                fault::check_held(piece.range, Some(&query.held), &held)?;
+                fault::check_held(piece.range, piece.generation(), Some(&query.held), &held)?;
                 if query.has_answered(from) {
                     return Ok(Progress::Waiting);
                 }
                 query.answers.push((from, held));
                 Ok(self.decide(piece, coordinator, out))
             }
-            (Phase::WriteBack(_), Answer::Stored) => Ok(self.acknowledge(from, coordinator)),
+            (Phase::WriteBack { round, .. }, Answer::Stored) => {
+                let progress = round.answered(from, coordinator)?;
+                Ok(self.finish(progress))
+            }
             _ => Err(PeerFault::WrongAnswer),
         }
     }
@@ -179,21 +191,23 @@ impl Read {
         coordinator: &Coordinator,
         out: &mut Vec<Output>,
     ) {
-        let question = match &self.phase {
-            Phase::Query(query) if !query.has_answered(to) => Question::Values {
-                range: piece.range,
-                held: query.held.clone(),
-            },
-            Phase::WriteBack(write_back) if !write_back.acknowledged.contains(to) => {
-                let owed = write_back.owed.iter().find(|&&(rank, _)| rank == to);
-                let (_, extents) = owed.expect("who is owed nothing has acknowledged it");
-                Question::Store {
-                    extents: extents.clone(),
-                }
+        match &self.phase {
+            Phase::Query(query) if !query.has_answered(to) => {
+                let held = query.held.clone();
+                let range = piece.range;
+                coordinator.ask(to, piece, Question::Values { range, held }, out);
             }
-            _ => return,
-        };
-        coordinator.ask(to, piece, question, out);
+            Phase::WriteBack { round, .. } => round.resend(to, piece, coordinator, out),
+            Phase::OwnVotes | Phase::Query(_) => {}
+        }
+    }
+
+    /// Whether it has a majority, and waits for this process all the same.
+    pub(super) fn waits_for(&self, rank: Rank) -> bool {
+        match &self.phase {
+            Phase::Query(query) => query.waits_for_more && !query.has_answered(rank),
+            Phase::OwnVotes | Phase::WriteBack { .. } => false,
+        }
     }
 
     fn query(
@@ -208,128 +222,89 @@ impl Read {
             held,
             own,
             answers: Vec::with_capacity(usize::from(coordinator.majority())),
+            waits_for_more: false,
         });
         for to in coordinator.others() {
             self.resend(to, piece, coordinator, out);
         }
     }
 
-    /// On a majority of votes for every sector, takes the highest of each; what a majority holds
-    /// is read, what too few hold is written back.
-    fn decide(
+    /// On a majority of votes for every sector, takes the highest of each; what may be relied on is
+    /// read, all else is stored first.
+    pub(super) fn decide(
         &mut self,
         piece: &mut Piece,
         coordinator: &mut Coordinator,
         out: &mut Vec<Output>,
     ) -> Progress {
-        let Phase::Query(query) = &self.phase else {
+        let Phase::Query(query) = &mut self.phase else {
             return Progress::Waiting;
         };
+        query.waits_for_more = false;
         let Some(own) = &query.own else {
             return Progress::Waiting;
         };
-        let answers = query.answers.iter().map(|(_, held)| held);
-        let all = std::iter::once(own).chain(answers);
+        let (processes, generation) = (coordinator.processes(), piece.generation());
+        let others = query.answers.iter().map(|(_, held)| held);
+        let all = std::iter::once(own).chain(others);
         let votes = all.clone().map(|held| &held.votes);
         // Beyond the own values nothing can be decided: others sent only what is newer.
-        let decided = match quorum::judge(coordinator.processes(), own.votes.count(), votes) {
+        let decided = match quorum::judge(processes, own.votes.count(), votes) {
             Verdict::Undecided => return Progress::Waiting,
             Verdict::Unreadable => return Progress::Unreadable,
             Verdict::Decided(decided) => decided,
         };
-        let everyone = query.answers.len() + 1 == usize::from(coordinator.processes());
+        let answers = query.answers.len() + 1;
+        let standing = quorum::standing(processes, generation, answers, &decided);
+        if standing == Standing::MayStand
+            && coordinator.awaits_more(|rank| query.has_answered(rank))
+        {
+            query.waits_for_more = true;
+            return Progress::Waiting;
+        }
         let sources = all.map(|held| &held.values[..]);
         let values = extents::join(piece.range.first(), &decided, sources);
         piece.range = piece.range.part(0, decided.count());
         heal(*piece, own, &decided, &values, coordinator, out);
-        let majority = coordinator.majority();
-        if decided.iter().all(|(_, agreed)| agreed.holders >= majority) {
+        if standing == Standing::Stands {
             self.gathered.extend(values);
+            let everyone = answers == usize::from(processes);
             return Progress::PieceDone { everyone };
         }
-        let write_back = WriteBack::new(query, own, &decided, values, coordinator);
+        let votes_of = |rank| match rank {
+            rank if rank == coordinator.own() => Some(&own.votes),
+            rank => query.votes_of(rank),
+        };
+        let mut round = StoreRound::of_lacking(*piece, &decided, &values, votes_of, coordinator);
         piece.round += 1;
-        self.write_back(write_back, *piece, coordinator, out);
+        round.begin(*piece, coordinator, out);
+        self.phase = Phase::WriteBack { values, round };
         Progress::Waiting
     }
 
-    fn write_back(
-        &mut self,
-        mut write_back: WriteBack,
-        piece: Piece,
-        coordinator: &Coordinator,
-        out: &mut Vec<Output>,
-    ) {
-        let own = coordinator.own();
-        let of_own = write_back.owed.iter().position(|&(rank, _)| rank == own);
-        let extents_of_own = of_own.map(|at| write_back.owed.swap_remove(at).1);
-        self.phase = Phase::WriteBack(write_back);
-        for to in coordinator.others() {
-            self.resend(to, piece, coordinator, out);
+    /// Takes the values over once they are where they have to be.
+    fn finish(&mut self, progress: Progress) -> Progress {
+        if let (Phase::WriteBack { values, .. }, Progress::PieceDone { .. }) =
+            (&mut self.phase, progress)
+        {
+            self.gathered.append(values);
         }
-        out.extend(extents_of_own.map(|extents| Output::Store {
-            token: StorePurpose::Operation(piece.sequence).token(),
-            extents,
-        }));
-    }
-
-    fn acknowledge(&mut self, from: Rank, coordinator: &Coordinator) -> Progress {
-        let Phase::WriteBack(write_back) = &mut self.phase else {
-            return Progress::Waiting;
-        };
-        let acknowledged = &mut write_back.acknowledged;
-        if acknowledged.insert(from) && acknowledged.count() == coordinator.majority() {
-            let everyone = acknowledged.count() == coordinator.processes();
-            self.gathered.append(&mut write_back.values);
-            Progress::PieceDone { everyone }
-        } else {
-            Progress::Waiting
-        }
+        progress
     }
 }
 
 impl Query {
     fn has_answered(&self, rank: Rank) -> bool {
-        self.answers.iter().any(|&(answered, _)| answered == rank)
+        self.votes_of(rank).is_some()
+    }
+
+    fn votes_of(&self, rank: Rank) -> Option<&Runs<Vote>> {
+        let answer = self.answers.iter().find(|&&(from, _)| from == rank);
+        answer.map(|(_, held)| &held.votes)
     }
 }
 
-impl WriteBack {
-    fn new(
-        query: &Query,
-        own: &Held,
-        decided: &Runs<Agreed>,
-        values: Vec<Extent>,
-        coordinator: &Coordinator,
-    ) -> Self {
-        let mut owed = Vec::new();
-        let mut acknowledged = Ranks::default();
-        for rank in Rank::all(coordinator.processes()) {
-            let votes = if rank == coordinator.own() {
-                Some(&own.votes)
-            } else {
-                let answer = query
-                    .answers
-                    .iter()
-                    .find(|&&(answered, _)| answered == rank);
-                answer.map(|(_, held)| &held.votes)
-            };
-            let lacks = quorum::owed(coordinator.processes(), decided, votes);
-            if lacks.as_uniform() == Some(false) {
-                acknowledged.insert(rank);
-            } else {
-                owed.push((rank, extents::select(&values, &lacks)));
-            }
-        }
-        Self {
-            values,
-            owed,
-            acknowledged,
-        }
-    }
-}
-
-/// Stores the values of damaged own copies again, where a majority holds them; where not, the
+/// Stores the values of damaged own copies again, where they may be relied on; where not, the
 /// write-back does that. Nobody waits for it.
 fn heal(
     piece: Piece,
@@ -342,14 +317,19 @@ fn heal(
     if own.votes.iter().all(|(_, vote)| vote != Vote::Lost) {
         return;
     }
-    let majority = coordinator.majority();
+    let (processes, generation) = (coordinator.processes(), piece.generation());
     let healed = decided.zip(&own.votes, |agreed, vote| {
-        vote == Vote::Lost && agreed.highest > Stamp::ZERO && agreed.holders >= majority
+        let stands = agreed.need(processes, generation) == Need::Nothing;
+        if vote == Vote::Lost && agreed.highest > Stamp::ZERO && stands {
+            Owed::Value
+        } else {
+            Owed::Nothing
+        }
     });
-    if healed.iter().any(|(_, healed)| healed) && coordinator.begin_heal() {
+    if healed.iter().any(|(_, owed)| owed == Owed::Value) && coordinator.begin_heal() {
         out.push(Output::Store {
             token: StorePurpose::Heal(piece.sequence).token(),
-            extents: extents::select(values, &healed),
+            extents: extents::select(values, &healed, generation),
         });
     }
 }

@@ -1,15 +1,18 @@
 //! The register step by step: what it asks for after each input.
 
+mod fences;
 mod peers;
 mod reads;
+mod settling;
 mod writes;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::domain::{
-    Answer, Content, Extent, Generation, Held, Incarnation, OperationId, Question, Rank, Reply,
-    Request, RequestId, Runs, SECTOR_SIZE, SectorAddress, SectorRange, Stamp, Volume, Vote,
+    Answer, Content, Extent, Fence, Generation, Held, Incarnation, Mode, OperationId, OwnerId,
+    Question, Rank, Reply, Request, RequestId, Runs, SECTOR_SIZE, SectorAddress, SectorRange,
+    Stamp, Tag, Volume, Vote,
 };
 
 const OWN: u8 = 1;
@@ -20,14 +23,22 @@ struct Bench {
     register: AtomicRegister,
     out: Vec<Output>,
     tickets: u64,
+    /// The authority of its commands, which all of its requests must have.
+    fence: Fence,
 }
 
 impl Bench {
     fn new(processes: u8) -> Self {
+        Self::under(Fence::INITIAL, processes)
+    }
+
+    /// One whose process has this fence on record.
+    fn under(fence: Fence, processes: u8) -> Self {
         let config = Config {
             own: rank(OWN),
             processes,
             incarnation: INCARNATION,
+            fence,
             shard: 5,
             queue_max: 2,
         };
@@ -35,6 +46,7 @@ impl Bench {
             register: AtomicRegister::new(config),
             out: Vec::new(),
             tickets: 0,
+            fence,
         }
     }
 
@@ -46,7 +58,12 @@ impl Bench {
     fn command(&mut self, command: Command) {
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        self.step(Input::Command { ticket, command });
+        let authority = self.fence;
+        self.step(Input::Command {
+            ticket,
+            authority,
+            command,
+        });
     }
 
     fn read(&mut self, range: SectorRange) {
@@ -94,6 +111,33 @@ impl Bench {
         self.reply(from, id, Answer::Held(held(votes, values)));
     }
 
+    /// Begins to accept a fence, and accepts it, with nothing under way.
+    fn attach(&mut self, fence: Fence) {
+        self.step(Input::Raise { fence });
+        let generation = fence.generation;
+        assert_eq!(self.rest(), [Output::Drained { generation }]);
+        self.step(Input::Stable { fence });
+        self.fence = fence;
+    }
+
+    /// Links to these processes are up.
+    fn connect(&mut self, ranks: &[u8]) {
+        for &number in ranks {
+            self.step(Input::PeerConnected { rank: rank(number) });
+        }
+    }
+
+    /// Takes all requests, which store; by whom they are for.
+    fn stores(&mut self) -> Vec<(u8, Vec<Extent>)> {
+        let requests = self.requests().into_iter();
+        requests
+            .map(|(to, _, question)| match question {
+                Question::Store { extents } => (to, extents),
+                other => panic!("not a store: {other:?}"),
+            })
+            .collect()
+    }
+
     /// Takes all requests, by whom they are for.
     fn requests(&mut self) -> Vec<(u8, RequestId, Question)> {
         let mut requests = Vec::new();
@@ -101,7 +145,7 @@ impl Bench {
             let Output::Request { to, request } = output else {
                 return true;
             };
-            assert_eq!(request.authority, Generation(0));
+            assert_eq!(request.authority, self.fence);
             requests.push((to.number(), request.id, request.question.clone()));
             false
         });
@@ -129,6 +173,46 @@ fn stamp(timestamp: u64, by: u8) -> Stamp {
         incarnation: INCARNATION,
         ..Stamp::ZERO
     }
+}
+
+/// A fence of which this process is the coordinator.
+fn exclusive(generation: u64, owner: u8) -> Fence {
+    Fence {
+        generation: Generation(generation),
+        mode: Mode::Exclusive {
+            owner: OwnerId([owner; 16]),
+            tag: Tag {
+                coordinator: rank(OWN),
+                incarnation: INCARNATION,
+                sequence: 4,
+            },
+        },
+    }
+}
+
+fn shared(generation: u64) -> Fence {
+    Fence {
+        generation: Generation(generation),
+        mode: Mode::Shared,
+    }
+}
+
+/// A stamp of a generation, settled under a later one.
+fn settled(settled: u64, generation: u64, timestamp: u64, by: u8) -> Stamp {
+    Stamp {
+        settled: Generation(settled),
+        generation: Generation(generation),
+        ..stamp(timestamp, by)
+    }
+}
+
+/// The stamp of what was never written, settled under this generation.
+fn unwritten(settled: u64) -> Stamp {
+    Stamp::ZERO.settled_under(Generation(settled))
+}
+
+fn unchanged(range: SectorRange, generation: u64) -> Extent {
+    Extent::new(range, unwritten(generation), Content::Unchanged)
 }
 
 fn vote(timestamp: u64, by: u8) -> Vote {

@@ -1,14 +1,20 @@
-//! Writes and discards: which stamps are there, then a higher one.
+//! Writes and discards: a stamp above every other, then the value to all.
+//!
+//! A write under an exclusive generation asks nobody first (rule 7 of `ATTACHMENTS.md`): all stamps
+//! of that generation are this register's own, and all others are lower. Under a shared one others
+//! write as well, so it asks which stamps there are (rule 8). Discards always ask: most of what is
+//! discarded was never written, and needs no tombstones.
 
-use crate::domain::{Answer, Content, Extent, Held, Question, Rank, Runs, Stamp, Vote};
+use crate::domain::{Answer, Content, Extent, Held, Rank, Runs};
 
 use super::Output;
+use super::ballot::Ballot;
 use super::coordinator::{Coordinator, Piece};
-use super::extents::bytes_of;
-use super::fault::{self, PeerFault};
+use super::extents;
+use super::fault::PeerFault;
 use super::operation::Progress;
-use super::quorum::{self, Agreed, Ranks, Verdict};
-use super::token::{LoadPurpose, StorePurpose};
+use super::quorum::{self, Agreed, Standing, Verdict};
+use super::store_round::StoreRound;
 
 /// A write, or a discard, which is a write of zeroes.
 #[derive(Debug)]
@@ -20,13 +26,15 @@ pub(super) struct Write {
 
 #[derive(Debug)]
 enum Phase {
-    /// Which stamps do you hold? By who has answered.
-    Query { answers: Vec<(Rank, Runs<Vote>)> },
-    /// Store this. By who holds it on stable storage.
-    Store {
-        extents: Vec<Extent>,
-        acknowledged: Ranks,
+    /// Which stamps do you hold?
+    Query {
+        ballot: Ballot,
+        /// Whether it waits only for those who have not answered, since with their votes there
+        /// might be nothing to store.
+        waits_for_more: bool,
     },
+    /// Store this.
+    Store(StoreRound),
 }
 
 impl Write {
@@ -34,7 +42,7 @@ impl Write {
     pub(super) fn start(
         content: Content,
         piece: Piece,
-        coordinator: &Coordinator,
+        coordinator: &mut Coordinator,
         out: &mut Vec<Output>,
     ) -> Self {
         let mut write = Self {
@@ -49,18 +57,24 @@ impl Write {
     pub(super) fn begin_piece(
         &mut self,
         piece: Piece,
-        coordinator: &Coordinator,
+        coordinator: &mut Coordinator,
         out: &mut Vec<Output>,
     ) {
-        self.phase = Phase::query(coordinator);
-        for to in coordinator.others() {
-            self.resend(to, piece, coordinator, out);
+        if piece.authority.is_exclusive()
+            && let Content::Data(rest) = &mut self.content
+        {
+            let data = rest.split_to(extents::bytes_of(piece.range.count()));
+            let stamp = coordinator.next_stamp(piece.authority, 0);
+            let extents = vec![Extent::new(piece.range, stamp, Content::Data(data))];
+            self.store(StoreRound::same(extents), piece, coordinator, out);
+            return;
         }
-        out.push(Output::Load {
-            token: LoadPurpose::Votes(piece.sequence).token(),
-            range: piece.range,
-            newer_than: None,
-        });
+        let ballot = Ballot::new(coordinator);
+        ballot.begin(piece, coordinator, out);
+        self.phase = Phase::Query {
+            ballot,
+            waits_for_more: false,
+        };
     }
 
     /// The own votes.
@@ -71,17 +85,19 @@ impl Write {
         coordinator: &mut Coordinator,
         out: &mut Vec<Output>,
     ) -> Progress {
-        let Phase::Query { answers } = &mut self.phase else {
+        let Phase::Query { ballot, .. } = &mut self.phase else {
             return Progress::Waiting;
         };
-        fault::check_held(piece.range, None, &held).expect("the store answers what it was asked");
-        answers.push((coordinator.own(), held.votes));
+        ballot.count_own(*piece, held, coordinator);
         self.decide(piece, coordinator, out)
     }
 
     /// The own copy is stable.
     pub(super) fn stored(&mut self, coordinator: &Coordinator) -> Progress {
-        self.acknowledge(coordinator.own(), coordinator)
+        match &mut self.phase {
+            Phase::Query { .. } => Progress::Waiting,
+            Phase::Store(round) => round.stored(coordinator),
+        }
     }
 
     /// Another process's answer to the present round.
@@ -94,15 +110,14 @@ impl Write {
         out: &mut Vec<Output>,
     ) -> Result<Progress, PeerFault> {
         match (&mut self.phase, answer) {
-            (Phase::Query { answers }, Answer::Held(held)) => {
-                fault::check_held(piece.range, None, &held)?;
-                if answers.iter().any(|&(rank, _)| rank == from) {
-                    return Ok(Progress::Waiting);
+            (Phase::Query { ballot, .. }, Answer::Held(held)) => {
+                if ballot.count(*piece, from, held)? {
+                    Ok(self.decide(piece, coordinator, out))
+                } else {
+                    Ok(Progress::Waiting)
                 }
-                answers.push((from, held.votes));
-                Ok(self.decide(piece, coordinator, out))
             }
-            (Phase::Store { .. }, Answer::Stored) => Ok(self.acknowledge(from, coordinator)),
+            (Phase::Store(round), Answer::Stored) => round.answered(from, coordinator),
             _ => Err(PeerFault::WrongAnswer),
         }
     }
@@ -115,111 +130,119 @@ impl Write {
         coordinator: &Coordinator,
         out: &mut Vec<Output>,
     ) {
-        let question = match &self.phase {
-            Phase::Query { answers } if !answers.iter().any(|&(rank, _)| rank == to) => {
-                Question::Stamps { range: piece.range }
-            }
-            Phase::Store {
-                extents,
-                acknowledged,
-            } if !acknowledged.contains(to) => Question::Store {
-                extents: extents.clone(),
-            },
-            _ => return,
-        };
-        coordinator.ask(to, piece, question, out);
+        match &self.phase {
+            Phase::Query { ballot, .. } => ballot.resend(to, piece, coordinator, out),
+            Phase::Store(round) => round.resend(to, piece, coordinator, out),
+        }
     }
 
-    /// On a majority of votes for every sector, chooses the stamp and sends the values to all.
-    fn decide(
+    /// Whether it has a majority, and waits for this process all the same.
+    pub(super) fn waits_for(&self, rank: Rank) -> bool {
+        match &self.phase {
+            Phase::Query {
+                ballot,
+                waits_for_more,
+            } => *waits_for_more && !ballot.has_voted(rank),
+            Phase::Store(_) => false,
+        }
+    }
+
+    /// On a majority of votes for every sector, chooses the stamp and sends the values.
+    pub(super) fn decide(
         &mut self,
         piece: &mut Piece,
         coordinator: &mut Coordinator,
         out: &mut Vec<Output>,
     ) -> Progress {
-        let Phase::Query { answers } = &self.phase else {
+        let Phase::Query {
+            ballot,
+            waits_for_more,
+        } = &mut self.phase
+        else {
             return Progress::Waiting;
         };
-        let votes = answers.iter().map(|(_, votes)| votes);
-        let decided = match quorum::judge(coordinator.processes(), piece.range.count(), votes) {
+        *waits_for_more = false;
+        let (processes, generation) = (coordinator.processes(), piece.generation());
+        let votes = ballot.votes().map(|(_, votes)| votes);
+        let decided = match quorum::judge(processes, piece.range.count(), votes) {
             Verdict::Undecided => return Progress::Waiting,
             Verdict::Unreadable => return Progress::Unreadable,
             Verdict::Decided(decided) => decided,
         };
-        let everyone = answers.len() == usize::from(coordinator.processes());
-        piece.range = piece.range.part(0, decided.count());
-        let extents = self.stamped(*piece, &decided, coordinator);
-        if extents.is_empty() {
-            return Progress::PieceDone { everyone };
-        }
-        piece.round += 1;
-        self.phase = Phase::Store {
-            extents: extents.clone(),
-            acknowledged: Ranks::default(),
+        let range = piece.range.part(0, decided.count());
+        let round = match &mut self.content {
+            Content::Data(rest) => {
+                let data = rest.split_to(extents::bytes_of(decided.count()));
+                let seen = quorum::highest_timestamp(&decided, generation);
+                let stamp = coordinator.next_stamp(piece.authority, seen);
+                StoreRound::same(vec![Extent::new(range, stamp, Content::Data(data))])
+            }
+            Content::Zeroes => {
+                let goal = discarded(&decided, *piece, coordinator);
+                let answers = ballot.votes().len();
+                match quorum::standing(processes, generation, answers, &goal) {
+                    Standing::Stands => {
+                        piece.range = range;
+                        let everyone = answers == usize::from(processes);
+                        return Progress::PieceDone { everyone };
+                    }
+                    Standing::MayStand
+                        if coordinator.awaits_more(|rank| ballot.has_voted(rank)) =>
+                    {
+                        *waits_for_more = true;
+                        return Progress::Waiting;
+                    }
+                    Standing::MayStand | Standing::Lacks => {}
+                }
+                let values = extents::zeroes(range, &goal);
+                let votes_of = |rank| ballot.votes_of(rank);
+                StoreRound::of_lacking(*piece, &goal, &values, votes_of, coordinator)
+            }
+            Content::Unchanged => unreachable!("no client writes it"),
         };
-        for to in coordinator.others() {
-            self.resend(to, *piece, coordinator, out);
-        }
-        out.push(Output::Store {
-            token: StorePurpose::Operation(piece.sequence).token(),
-            extents,
-        });
+        piece.range = range;
+        piece.round += 1;
+        self.store(round, *piece, coordinator, out);
         Progress::Waiting
     }
 
-    /// The new values of the piece, all under one stamp that is higher than any that a majority
-    /// knows of. A discard leaves out what was never written.
-    fn stamped(
+    fn store(
         &mut self,
+        mut round: StoreRound,
         piece: Piece,
-        decided: &Runs<Agreed>,
-        coordinator: &mut Coordinator,
-    ) -> Vec<Extent> {
-        let highest = decided.iter().map(|(_, agreed)| agreed.highest.timestamp);
-        let highest = highest.max().expect("a piece has sectors");
-        match &mut self.content {
-            Content::Data(rest) => {
-                let data = Content::Data(rest.split_to(bytes_of(decided.count())));
-                let stamp = coordinator.next_stamp(highest);
-                vec![Extent::new(piece.range, stamp, data)]
-            }
-            Content::Zeroes => {
-                let written = decided.map(|agreed| !agreed.highest.is_zero());
-                if written.as_uniform() == Some(false) {
-                    return Vec::new();
-                }
-                let stamp = coordinator.next_stamp(highest);
-                tombstones(piece, &written, stamp)
-            }
-        }
-    }
-
-    fn acknowledge(&mut self, from: Rank, coordinator: &Coordinator) -> Progress {
-        let Phase::Store { acknowledged, .. } = &mut self.phase else {
-            return Progress::Waiting;
-        };
-        if acknowledged.insert(from) && acknowledged.count() == coordinator.majority() {
-            let everyone = acknowledged.count() == coordinator.processes();
-            Progress::PieceDone { everyone }
-        } else {
-            Progress::Waiting
-        }
+        coordinator: &Coordinator,
+        out: &mut Vec<Output>,
+    ) {
+        round.begin(piece, coordinator, out);
+        self.phase = Phase::Store(round);
     }
 }
 
 impl Phase {
     fn query(coordinator: &Coordinator) -> Self {
         Self::Query {
-            answers: Vec::with_capacity(usize::from(coordinator.majority())),
+            ballot: Ballot::new(coordinator),
+            waits_for_more: false,
         }
     }
 }
 
-fn tombstones(piece: Piece, written: &Runs<bool>, stamp: Stamp) -> Vec<Extent> {
-    let spans = written.spans().filter(|&(_, _, written)| written);
-    spans
-        .map(|(offset, count, _)| {
-            Extent::new(piece.range.part(offset, count), stamp, Content::Zeroes)
-        })
-        .collect()
+/// What a discard wants to be agreed on. Where anyone has a value that is a tombstone of a new
+/// stamp, which nobody holds yet; where nobody has, it is what they did agree on: there the discard
+/// is a read that returns the initial zeroes.
+fn discarded(decided: &Runs<Agreed>, piece: Piece, coordinator: &mut Coordinator) -> Runs<Agreed> {
+    let mut tombstone = None;
+    decided.map(|agreed| {
+        if !agreed.highest.is_written() {
+            return agreed;
+        }
+        let highest = *tombstone.get_or_insert_with(|| {
+            let seen = quorum::highest_timestamp(decided, piece.generation());
+            coordinator.next_stamp(piece.authority, seen)
+        });
+        Agreed {
+            highest,
+            holders: 0,
+        }
+    })
 }

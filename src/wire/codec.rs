@@ -4,7 +4,9 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::message::{LENGTH_BYTES, MESSAGE_BYTES_MAX, MessageError};
-use crate::domain::{STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId};
+use crate::domain::{
+    FENCE_BYTES, Fence, Rank, STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId,
+};
 
 /// The bytes of messages as they are built: small fields gathered, values by reference.
 #[derive(Debug, Default)]
@@ -104,6 +106,22 @@ impl Encoder {
         self.slice(&stamp.to_bytes());
     }
 
+    pub(super) fn fence(&mut self, fence: Fence) {
+        self.slice(&fence.to_bytes());
+    }
+
+    /// A number that may be missing: a flag, and the number if it is there.
+    pub(super) fn option(&mut self, number: Option<u64>) {
+        self.flag(number.is_some());
+        if let Some(number) = number {
+            self.u64(number);
+        }
+    }
+
+    pub(super) fn flag(&mut self, flag: bool) {
+        self.u8(flag.into());
+    }
+
     pub(super) fn range(&mut self, range: SectorRange) {
         self.u64(range.first().to_bits());
         self.u32(range.count());
@@ -147,6 +165,15 @@ impl Fields {
         }
     }
 
+    /// A number that may be missing.
+    pub(super) fn option(&mut self) -> Result<Option<u64>, MessageError> {
+        self.flag()?.then(|| self.u64()).transpose()
+    }
+
+    pub(super) fn rank(&mut self) -> Result<Rank, MessageError> {
+        Rank::new(self.u8()?).ok_or(MessageError::Malformed("a rank"))
+    }
+
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], MessageError> {
         let bytes = *self.0.first_chunk().ok_or(MessageError::Short)?;
         self.0.advance(N);
@@ -179,6 +206,11 @@ impl Fields {
     pub(super) fn stamp(&mut self) -> Result<Stamp, MessageError> {
         let bytes = self.array::<STAMP_BYTES>()?;
         Stamp::from_bytes(&bytes).ok_or(MessageError::Malformed("a stamp"))
+    }
+
+    pub(super) fn fence(&mut self) -> Result<Fence, MessageError> {
+        let bytes = self.array::<FENCE_BYTES>()?;
+        Fence::from_bytes(&bytes).ok_or(MessageError::Malformed("a fence"))
     }
 
     pub(super) fn range(&mut self) -> Result<SectorRange, MessageError> {

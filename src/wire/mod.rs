@@ -8,7 +8,8 @@
 //! | `frame` | a direction's sealed frames |
 //! | `message` | the stream of messages in them, and their types |
 //! | `peer` | what processes say to one another: the register's questions and answers |
-//! | `status` | what clients say in sessions |
+//! | `client_session` | what clients say in sessions: attachments, their operations, status |
+//! | `holder` | who holds a volume, as both are told of it |
 //! | `auth`, `codec` | keys and tags; fields |
 //!
 //! Guarantees: nothing is decoded before it was authenticated, but for a hello, and for the number
@@ -20,13 +21,14 @@
 
 mod auth;
 mod client;
+mod client_session;
 mod codec;
 mod frame;
 mod hello;
+mod holder;
 mod message;
 mod peer;
 mod session;
-mod status;
 
 pub use auth::{
     CLIENT_KEY_BYTES, ClientKey, KeyIdentifier, SYSTEM_KEY_BYTES, SystemKey, TAG_BYTES, TagError,
@@ -36,13 +38,18 @@ pub use client::{
     EncodedResponse, Glance, READ_REQUEST_BYTES, RESPONSE_HEAD_BYTES, ResponseError,
     WRITE_REQUEST_BYTES, decode_request, decode_response, glance,
 };
+pub use client_session::{
+    DATA_SECTORS_MAX, DISCARD_SECTORS_MAX, RequestNumber, STATUS_BYTES_MAX, SectorValues,
+    SessionAnswer, SessionQuestion,
+};
 pub use codec::Encoder;
 pub use frame::{FRAME_OVERHEAD, FRAME_PAYLOAD_MAX, FRAMES_MAX, FrameError, Opener, Sealer};
 pub use hello::{HELLO_BYTES, Hello, HelloError, Process, Role, SESSION_MAGIC, VERSION};
 pub use message::{FIRST_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, MessageError, MessageStream};
-pub use peer::{Asker, Credit, Introduction, PeerMessage, cost, encode_reply, encode_request};
+pub use peer::{
+    Asker, Credit, HOLDERS_MAX, Introduction, PeerMessage, cost, encode_reply, encode_request,
+};
 pub use session::{
     Accepting, Acceptor, Connecting, Connector, EPHEMERAL_BYTES, EXCHANGE_BYTES, Established,
     SessionError, SessionKey, Unproven,
 };
-pub use status::{STATUS_BYTES_MAX, SessionAnswer, SessionQuestion};

@@ -1,11 +1,11 @@
 //! What processes say to one another, on its way.
 
-use std::collections::VecDeque;
-
-use atdd::domain::{Answer, Held, Question, Reply, Request, RequestId, Runs, Vote};
-use atdd::register::Input;
+use atdd::attachment;
+use atdd::domain::{ATTACH_SHARD, Answer, Question, Reply, Request};
+use atdd::register;
 
 use crate::bug::Bug;
+use crate::process::{Task, Worker};
 use crate::world::{Event, Message, World, rank};
 
 impl World {
@@ -15,28 +15,19 @@ impl World {
         place: usize,
         to: usize,
         mut request: Request,
-        inputs: &mut VecDeque<Input>,
     ) -> Result<(), String> {
-        let process = &mut self.processes[place];
-        let id = request.id;
-        let name = (id.operation.incarnation, id.operation.sequence);
+        let operation = request.id.operation;
+        let name = (operation.shard, operation.incarnation, operation.sequence);
         match &mut request.question {
             Question::Values { .. } => {
-                process.reads.insert(name);
+                self.processes[place].lies.reads.insert(name);
             }
-            Question::Stamps { .. } => {}
-            Question::Store { extents } => {
-                if self.bug == Some(Bug::NoWriteBack) && process.reads.contains(&name) {
-                    inputs.push_back(imagined(to, id, Answer::Stored));
-                    return Ok(());
-                }
-                self.note_stored(place, extents)?;
-            }
+            Question::Store { extents } => self.note_stored(place, extents)?,
+            Question::Stamps { .. } | Question::Fence | Question::Open { .. } => {}
         }
-        if self.bug == Some(Bug::SubMajority) && to == self.imagined_voter(place) {
-            inputs.push_back(imagined(to, id, empty_answer(&request.question)));
+        if self.may_send(place, to, &request) {
+            self.send(place, to, &Message::Request(request));
         }
-        self.send(place, to, &Message::Request(request));
         Ok(())
     }
 
@@ -48,9 +39,11 @@ impl World {
         if !arrives {
             return;
         }
+        // What is said of holders is in order on its connection; what comes later replaces it.
+        let in_order = matches!(message, Message::Holders { .. });
         let copies = 1 + u64::from(self.dice.chance(self.scenario.duplicated));
         for _ in 0..copies {
-            let late = self.dice.chance(self.scenario.late);
+            let late = !in_order && self.dice.chance(self.scenario.late);
             let slow = if self.dice.chance(self.scenario.slow) {
                 20
             } else {
@@ -78,55 +71,58 @@ impl World {
         to: usize,
         message: Message,
         connection: Option<u64>,
-    ) -> Result<(), String> {
+    ) {
         let current = |connection| self.network.is_current(from, to, connection);
         if !self.processes[to].is_up() || !connection.is_none_or(current) {
-            return Ok(());
+            return;
         }
         match message {
-            Message::Request(request) => {
-                let from = rank(from);
-                self.step(to, Input::Request { from, request })
-            }
+            Message::Request(request) => self.hand_request(from, to, request),
             Message::Reply(reply) => {
                 let another = (0..self.processes.len()).find(|&place| place != from && place != to);
                 if self.bug == Some(Bug::ReplyCountedTwice)
                     && let Some(another) = another
                 {
-                    let life = self.processes[to].life;
-                    let reply = reply.clone();
-                    let from = rank(another);
-                    self.step(to, Input::Reply { from, reply })?;
-                    if self.processes[to].life != life {
-                        return Ok(());
-                    }
+                    self.hand_reply(another, to, reply.clone());
                 }
-                let from = rank(from);
-                self.step(to, Input::Reply { from, reply })
+                self.hand_reply(from, to, reply);
+            }
+            Message::Holders { version, holders } => self.introduced(to, from, version, holders),
+        }
+    }
+
+    /// A request is put before whom it concerns.
+    pub(crate) fn hand_request(&mut self, from: usize, to: usize, mut request: Request) {
+        self.forge(to, &mut request.authority);
+        let from = rank(from);
+        match request.question.range() {
+            None => {
+                let input = attachment::Input::Request { from, request };
+                self.put(to, Worker::Keeper, Task::Keeper(input));
+            }
+            Some(range) => {
+                let shard = self.shard_of(range.first());
+                let input = register::Input::Request { from, request };
+                self.put(to, Worker::Register(shard), Task::Register(input));
             }
         }
     }
 
-    fn imagined_voter(&self, place: usize) -> usize {
-        let last = self.processes.len() - 1;
-        if place == last { last - 1 } else { last }
-    }
-}
-
-fn imagined(from: usize, id: RequestId, answer: Answer) -> Input {
-    Input::Reply {
-        from: rank(from),
-        reply: Reply { id, answer },
-    }
-}
-
-/// The answer of a process that has nothing and agrees to everything.
-fn empty_answer(question: &Question) -> Answer {
-    match question {
-        Question::Stamps { range } | Question::Values { range, .. } => Answer::Held(Held {
-            votes: Runs::uniform(range.count(), Vote::ZERO),
-            values: Vec::new(),
-        }),
-        Question::Store { .. } => Answer::Stored,
+    /// A reply is put before whoever asked.
+    pub(crate) fn hand_reply(&mut self, from: usize, to: usize, mut reply: Reply) {
+        if let Answer::Fence { fence, .. } | Answer::Refused { fence } = &mut reply.answer {
+            self.forge(to, fence);
+        }
+        let from = rank(from);
+        match reply.id.operation.shard {
+            ATTACH_SHARD => {
+                let input = attachment::Input::Reply { from, reply };
+                self.put(to, Worker::Keeper, Task::Keeper(input));
+            }
+            shard => {
+                let input = register::Input::Reply { from, reply };
+                self.put(to, Worker::Register(shard), Task::Register(input));
+            }
+        }
     }
 }

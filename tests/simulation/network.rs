@@ -50,12 +50,12 @@ impl Network {
         true
     }
 
-    /// Breaks the connection; no other can be made until then.
-    pub(crate) fn cut(&mut self, a: usize, b: usize, until: u64) {
+    /// Breaks the connection; no other can be made until then. Whether there was one.
+    pub(crate) fn cut(&mut self, a: usize, b: usize, until: u64) -> bool {
         let place = self.place(a, b);
         let link = &mut self.links[place];
-        link.up = false;
         link.cut_until = link.cut_until.max(until);
+        std::mem::replace(&mut link.up, false)
     }
 
     /// The connection swallows what `from` sends, until it breaks.

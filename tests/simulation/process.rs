@@ -1,15 +1,23 @@
-//! One process: a real register, driven as the real driver drives it.
+//! One process: a real keeper and real registers, each at a desk of its own.
+//!
+//! As in the real driver, whatever is for a worker is put on its desk, and it takes what lies there
+//! in order: what it is told by the network, by the disk, by clients and by the other workers. A
+//! process that is paused takes nothing, but what is put there stays.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use atdd::domain::{Answer, Incarnation, Question};
-use atdd::register::{AtomicRegister, Config, Input, Outcome, Output, RegisterError, Ticket};
+use atdd::attachment::{self, AttachmentKeeper};
+use atdd::domain::{Fence, Holder, Incarnation};
+use atdd::register::{self, AtomicRegister, Ticket};
 
 use crate::bug::Bug;
-use crate::clients::Client;
+use crate::classic::Classic;
 use crate::disk::Disk;
+use crate::front::Served;
+use crate::lies::Lies;
 use crate::scenario::Scenario;
-use crate::world::{Message, World, rank};
+use crate::sessions::Question;
+use crate::world::{Event, World, rank};
 
 /// A process: what a crash takes, and what it leaves.
 pub(crate) struct Process {
@@ -17,153 +25,238 @@ pub(crate) struct Process {
     pub(crate) incarnation: Incarnation,
     /// Counts crashes and starts.
     pub(crate) life: u64,
-    pub(crate) clients: Vec<Client>,
+    pub(crate) paused: bool,
+    /// When the disk is done with the fences that it was given.
+    pub(crate) recorded_by: u64,
     /// Nothing while the process is down.
-    pub(crate) register: Option<AtomicRegister>,
-    /// The own reads, by the sequence numbers of their pieces, for planted bugs.
-    pub(crate) reads: BTreeSet<(Incarnation, u64)>,
-    /// What a planted bug starts over after a crash.
-    pub(crate) unanswered_writes: Vec<usize>,
+    pub(crate) running: Option<Running>,
+    pub(crate) lies: Lies,
+}
+
+/// What a crash takes.
+pub(crate) struct Running {
+    pub(crate) keeper: AttachmentKeeper,
+    pub(crate) registers: Vec<AtomicRegister>,
+    /// By [`Worker::desk`].
+    desks: Vec<Desk>,
+    /// The registers that are told from time to time to wait no longer.
+    pub(crate) timed: BTreeSet<u8>,
+    /// What the registers have under way, in the order in which they were given it.
+    pub(crate) under_way: BTreeSet<Ticket>,
+    /// Sessions with clients, by number.
+    pub(crate) served: BTreeMap<u64, Served>,
+    pub(crate) classic: Classic,
+    /// What the others are to know, and how often it changed.
+    pub(crate) holders: (u64, Vec<Holder>),
+    /// How new what each process said of its holders on the present connection is.
+    pub(crate) heard: Vec<u64>,
+}
+
+/// Who takes a task.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Worker {
+    Keeper,
+    /// Speaks with the clients.
+    Front,
+    Register(u8),
+}
+
+/// What a worker finds on its desk.
+#[derive(Clone, Debug)]
+pub(crate) enum Task {
+    Keeper(attachment::Input),
+    Client(u64, Question),
+    Register(register::Input),
+}
+
+#[derive(Default)]
+struct Desk {
+    tasks: VecDeque<Task>,
+    /// Whether its worker is going to look.
+    woken: bool,
+}
+
+impl Worker {
+    fn desk(self) -> usize {
+        match self {
+            Self::Keeper => 0,
+            Self::Front => 1,
+            Self::Register(shard) => 2 + usize::from(shard),
+        }
+    }
+
+    /// All of a process.
+    pub(crate) fn all(shards: u8) -> impl Iterator<Item = Self> {
+        let registers = (0..shards).map(Self::Register);
+        [Self::Keeper, Self::Front].into_iter().chain(registers)
+    }
 }
 
 impl Process {
     pub(crate) fn new(place: usize, scenario: &Scenario, bug: Option<Bug>) -> Self {
-        let clients = (0..scenario.clients_per_process)
-            .map(|_| Client::new(scenario.operations_per_client))
-            .collect();
         let mut process = Self {
-            disk: Disk::default(),
+            disk: Disk::new(bug),
             incarnation: Incarnation(1),
             life: 0,
-            clients,
-            register: None,
-            reads: BTreeSet::new(),
-            unanswered_writes: Vec::new(),
+            paused: false,
+            recorded_by: 0,
+            running: None,
+            lies: Lies::default(),
         };
-        process.disk.damage_reads_as_empty = bug == Some(Bug::DamageVotesAsEmpty);
-        process.disk.answers_unsynced = bug == Some(Bug::UnstableAnswers);
-        process.boot(place, scenario);
+        process.boot(place, Fence::INITIAL, scenario);
         process
     }
 
-    /// A new register, of which nothing remains but the disk.
-    pub(crate) fn boot(&mut self, place: usize, scenario: &Scenario) {
+    /// New workers, of which nothing remains but the disk.
+    pub(crate) fn boot(&mut self, place: usize, fence: Fence, scenario: &Scenario) {
         self.life += 1;
-        self.register = Some(AtomicRegister::new(Config {
-            own: rank(place),
-            processes: scenario.processes,
-            incarnation: self.incarnation,
-            shard: 0,
-            queue_max: scenario.queue_max,
-        }));
+        let (own, processes) = (rank(place), scenario.processes);
+        let incarnation = self.incarnation;
+        let keeper = AttachmentKeeper::new(attachment::Config {
+            own,
+            processes,
+            incarnation,
+            fence,
+            shards: scenario.shards,
+        });
+        let register = |shard| {
+            AtomicRegister::new(register::Config {
+                own,
+                processes,
+                incarnation,
+                fence,
+                shard,
+                queue_max: scenario.queue_max,
+            })
+        };
+        self.running = Some(Running {
+            keeper,
+            registers: (0..scenario.shards).map(register).collect(),
+            desks: Worker::all(scenario.shards)
+                .map(|_| Desk::default())
+                .collect(),
+            timed: BTreeSet::new(),
+            under_way: BTreeSet::new(),
+            served: BTreeMap::new(),
+            classic: Classic::after_start(fence),
+            holders: (0, Vec::new()),
+            heard: vec![0; usize::from(processes)],
+        });
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.register.is_some()
+        self.running.is_some()
+    }
+
+    /// Whether it does anything at all.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.is_up() && !self.paused
     }
 }
 
 impl World {
-    /// Feeds an input to a process that is up, and does what it wants done, unless it crashes
-    /// first.
-    pub(crate) fn step(&mut self, place: usize, input: Input) -> Result<(), String> {
-        let life = self.processes[place].life;
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
+    /// Puts a task on the desk of a worker, if the process is up.
+    pub(crate) fn put(&mut self, place: usize, worker: Worker, task: Task) {
+        let process = &mut self.processes[place];
+        let Some(running) = &mut process.running else {
+            return;
+        };
+        let desk = &mut running.desks[worker.desk()];
+        desk.tasks.push_back(task);
+        if desk.woken || process.paused {
+            return;
+        }
+        desk.woken = true;
+        let life = process.life;
+        let late = self.dice.chance(self.scenario.lag);
+        let delay = if late {
+            self.dice.between(1, self.scenario.lag_max)
+        } else {
+            0
+        };
+        self.schedule(
+            delay,
+            Event::Work {
+                process: place,
+                life,
+                worker,
+            },
+        );
+    }
+
+    /// Tells the keeper and all registers, each at its desk.
+    pub(crate) fn put_to_all(
+        &mut self,
+        place: usize,
+        keeper: Option<attachment::Input>,
+        input: &register::Input,
+    ) {
+        if let Some(keeper) = keeper {
+            self.put(place, Worker::Keeper, Task::Keeper(keeper));
+        }
+        for shard in 0..self.scenario.shards {
+            let task = Task::Register(input.clone());
+            self.put(place, Worker::Register(shard), task);
+        }
+    }
+
+    /// A worker does what lies on its desk.
+    pub(crate) fn work(&mut self, place: usize, life: u64, worker: Worker) -> Result<(), String> {
+        let process = &mut self.processes[place];
+        if process.life != life {
+            return Ok(());
+        }
+        let running = process.running.as_mut().ok_or("who is down works not")?;
+        let desk = &mut running.desks[worker.desk()];
+        desk.woken = false;
+        if process.paused {
+            return Ok(());
+        }
+        for task in std::mem::take(&mut desk.tasks) {
             if self.processes[place].life != life {
                 return Ok(());
             }
-            if !matches!(input, Input::Command { .. }) {
-                self.trace(|_| format!("{} <- {input:?}", rank(place)));
-            }
-            let mut outputs = Vec::new();
-            let register = self.processes[place].register.as_mut();
-            let register = register.ok_or("a process that is down takes no input")?;
-            register.step(input, &mut outputs);
-            if register.queued() > self.scenario.queue_max {
-                return Err(format!("{} operations are queued", register.queued()));
-            }
-            for output in outputs {
-                if self.is_stormy() && matters(&output) && self.dice.chance(self.scenario.aimed) {
-                    return self.crash(place);
+            match (task, worker) {
+                (Task::Keeper(input), _) => self.step_keeper(place, input)?,
+                (Task::Client(session, question), _) => self.serve(place, session, question),
+                (Task::Register(input), Worker::Register(shard)) => {
+                    self.step_register(place, shard, input)?;
                 }
-                self.trace(|_| format!("{} -> {output:?}", rank(place)));
-                self.perform(place, output, &mut inputs)?;
+                (Task::Register(_), _) => return Err("a register's task went astray".to_owned()),
             }
         }
         Ok(())
     }
 
-    fn perform(
-        &mut self,
-        place: usize,
-        output: Output,
-        inputs: &mut VecDeque<Input>,
-    ) -> Result<(), String> {
-        match output {
-            Output::Request { to, request } => {
-                if to == rank(place) {
-                    return Err(format!("{to} sends itself a message"));
-                }
-                self.request(place, to.place(), request, inputs)
-            }
-            Output::Reply { to, reply } => {
-                self.send(place, to.place(), &Message::Reply(reply));
-                Ok(())
-            }
-            Output::Load {
-                token,
-                range,
-                newer_than,
-            } => {
-                self.load(place, token, range, newer_than.as_ref(), inputs);
-                Ok(())
-            }
-            Output::Store { token, extents } => self.store(place, token, extents, inputs),
-            Output::Decline { to, .. } => Err(format!("{to} is declined an answer")),
-            Output::Done { ticket, outcome } => self.done(place, ticket, outcome),
-            Output::Finished { .. } => Ok(()),
-            // Registers that are lied to have reason to complain.
-            Output::Faulty { .. } if self.bug.is_some() => Ok(()),
-            Output::Faulty { from, fault } => Err(format!("{from} is accused: {fault}")),
-        }
+    /// The process is paused: it does nothing, though its disk goes on with what it was given.
+    pub(crate) fn pause(&mut self, place: usize) {
+        self.trace(|_| format!("{} is paused", rank(place)));
+        self.tally.count("pause");
+        self.processes[place].paused = true;
     }
 
-    fn done(
-        &mut self,
-        place: usize,
-        ticket: Ticket,
-        outcome: Result<Outcome, RegisterError>,
-    ) -> Result<(), String> {
-        let number = usize::try_from(ticket.0).unwrap();
-        if self.bug == Some(Bug::RestartedWrite) && self.history.is_cut_off(number) {
-            return Ok(());
+    /// A pause is over: every worker looks at its desk, in any order.
+    pub(crate) fn wake(&mut self, place: usize, life: u64) {
+        let process = &mut self.processes[place];
+        if process.life != life || !process.paused {
+            return;
         }
-        match outcome {
-            Ok(Outcome::Read(extents)) => {
-                self.history.read(number, &extents)?;
-            }
-            Ok(Outcome::Written) => self.history.written(number)?,
-            Err(RegisterError::QueueFull) => self.history.refused(number)?,
-            Err(RegisterError::Unreadable { .. }) if self.scenario.rot_of_majorities => {
-                self.history.cut_off(number)?;
-            }
-            Err(error) => return Err(format!("operation {number} fails: {error}")),
+        self.trace(|_| format!("{} wakes", rank(place)));
+        self.processes[place].paused = false;
+        for worker in Worker::all(self.scenario.shards) {
+            let delay = self.dice.between(0, self.scenario.lag_max);
+            let process = place;
+            self.schedule(
+                delay,
+                Event::Work {
+                    process,
+                    life,
+                    worker,
+                },
+            );
         }
-        self.answered(place, number);
-        Ok(())
-    }
-}
-
-/// Outputs around which a crash hurts most.
-fn matters(output: &Output) -> bool {
-    match output {
-        Output::Request { request, .. } => matches!(request.question, Question::Store { .. }),
-        Output::Reply { reply, .. } => reply.answer == Answer::Stored,
-        Output::Store { .. } | Output::Done { .. } => true,
-        Output::Load { .. }
-        | Output::Decline { .. }
-        | Output::Finished { .. }
-        | Output::Faulty { .. } => false,
+        for other in (0..self.processes.len()).filter(|&other| other != place) {
+            self.connect_soon(place, other);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::bug::Bug;
+use crate::tally::Tally;
 use crate::world::World;
 
 /// How one seed went wrong.
@@ -18,6 +19,13 @@ pub(crate) struct Failure {
 pub(crate) fn run_seed(seed: u64, bug: Option<Bug>, traced: bool) -> Result<(), String> {
     let run = AssertUnwindSafe(|| World::new(seed, bug, traced).run());
     catch_unwind(run).unwrap_or_else(|_| Err("something panicked".to_owned()))
+}
+
+/// What happened in the simulation of a sound seed.
+pub(crate) fn survey(seed: u64) -> Tally {
+    let mut world = World::new(seed, None, false);
+    assert_eq!(world.run(), Ok(()), "seed {seed}");
+    world.tally
 }
 
 /// Runs so many seeds; the first failure that is found, if any.

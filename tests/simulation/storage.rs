@@ -1,11 +1,11 @@
 //! What a process's disk is asked for, and when it answers.
 
-use std::collections::VecDeque;
-
-use atdd::domain::{Content, Extent, Held, Incarnation, Runs, SectorRange, Vote};
+use atdd::attachment;
+use atdd::domain::{Extent, Fence, Held, Runs, SectorAddress, SectorRange, Vote};
 use atdd::register::{Input, LoadToken, StoreToken};
 
 use crate::bug::Bug;
+use crate::process::{Task, Worker};
 use crate::world::{Event, World, rank};
 
 impl World {
@@ -13,131 +13,117 @@ impl World {
     pub(crate) fn store(
         &mut self,
         place: usize,
+        shard: u8,
         token: StoreToken,
         mut extents: Vec<Extent>,
-        inputs: &mut VecDeque<Input>,
     ) -> Result<(), String> {
         self.note_stored(place, &mut extents)?;
-        let life = self.processes[place].life;
-        self.processes[place].disk.accept(token.0, extents);
+        let process = &mut self.processes[place];
+        let life = process.life;
+        process.disk.accept(shard, token.0, extents);
+        process.lies.stores.insert((shard, token));
         let delay = self.dice.between(1, self.scenario.sync_max);
-        let process = place;
         self.schedule(
             delay,
             Event::Sync {
-                process,
+                process: place,
                 life,
+                shard,
                 token,
             },
         );
         if self.bug == Some(Bug::AcknowledgeBeforeStore) {
-            inputs.push_back(Input::Stored { token });
+            self.tell_stored(place, shard, token);
         }
         Ok(())
     }
 
-    /// Learns the stamps of discards from what their coordinator stores.
-    pub(crate) fn note_stored(
-        &mut self,
-        place: usize,
-        extents: &mut [Extent],
-    ) -> Result<(), String> {
-        let incarnation = self.processes[place].incarnation;
-        for extent in extents {
-            let own = extent.stamp.rank == Some(rank(place));
-            let tombstone = extent.content == Content::Zeroes;
-            if own && extent.stamp.incarnation == incarnation && tombstone && self.bug.is_none() {
-                self.history.tombstone(place, extent)?;
-            }
-            if self.bug == Some(Bug::RankNotCompared) {
-                extent.stamp.rank = Some(rank(0));
-                extent.stamp.incarnation = Incarnation(1);
-            }
-        }
-        Ok(())
+    /// A register is told that a store is stable.
+    pub(crate) fn tell_stored(&mut self, place: usize, shard: u8, token: StoreToken) {
+        let task = Task::Register(Input::Stored { token });
+        self.put(place, Worker::Register(shard), task);
     }
 
     /// A store becomes stable: a crash no longer undoes it, though nobody has been told.
-    pub(crate) fn sync(&mut self, place: usize, life: u64, token: StoreToken) {
+    pub(crate) fn sync(&mut self, place: usize, life: u64, shard: u8, token: StoreToken) {
         let process = &mut self.processes[place];
         if process.life != life || !process.is_up() {
             return;
         }
-        let extents = process.disk.sync(token.0);
+        let extents = process.disk.sync(shard, token.0);
+        if extents
+            .iter()
+            .any(|extent| extent.content == atdd::domain::Content::Unchanged)
+        {
+            self.tally.count("settled in place");
+        }
+        if extents
+            .iter()
+            .any(|extent| extent.stamp.settled > extent.stamp.generation)
+        {
+            self.tally.count("settled");
+        }
         self.trace(|_| format!("{} holds {extents:?}", rank(place)));
         if self.bug != Some(Bug::AcknowledgeBeforeStore) {
-            let process = place;
+            let task = Task::Register(Input::Stored { token });
             let delay = self.dice.between(0, self.scenario.sync_max);
-            self.schedule(
-                delay,
-                Event::Stored {
-                    process,
-                    life,
-                    token,
-                },
-            );
+            self.tell_later(place, Worker::Register(shard), task, delay);
         }
     }
 
-    /// The register learns that a store is stable.
-    pub(crate) fn stored(
-        &mut self,
-        place: usize,
-        life: u64,
-        token: StoreToken,
-    ) -> Result<(), String> {
-        if self.processes[place].life != life {
-            return Ok(());
+    /// Begins to record a fence; after those that were begun before.
+    pub(crate) fn record(&mut self, place: usize, fence: Fence) {
+        let now = self.now;
+        let delay = self.dice.between(1, self.scenario.record_max);
+        let process = &mut self.processes[place];
+        let life = process.life;
+        process.disk.accept_fence(fence);
+        let due = &mut process.recorded_by;
+        *due = (*due).max(now + delay);
+        let delay = *due - now;
+        let process = place;
+        self.schedule(delay, Event::Record { process, life });
+    }
+
+    /// A fence is on record, and the keeper is told, in order.
+    pub(crate) fn recorded(&mut self, place: usize, life: u64) {
+        let process = &mut self.processes[place];
+        if process.life != life || !process.is_up() {
+            return;
         }
-        self.step(place, Input::Stored { token })
+        let fence = process.disk.record();
+        self.trace(|_| format!("{} has recorded {fence:?}", rank(place)));
+        let task = Task::Keeper(attachment::Input::Recorded { fence });
+        self.put(place, Worker::Keeper, task);
     }
 
     /// Reads stable state now, and says so now or later.
     pub(crate) fn load(
         &mut self,
         place: usize,
+        shard: u8,
         token: LoadToken,
         range: SectorRange,
         newer_than: Option<&Runs<Vote>>,
-        inputs: &mut VecDeque<Input>,
-    ) {
+    ) -> Option<Held> {
         let short = self.dice.chance(self.scenario.short_votes);
         let sectors = if short {
             u32::try_from(self.dice.between(1, range.count().into())).unwrap()
         } else {
             range.count()
         };
-        let process = &self.processes[place];
-        let life = process.life;
-        let held = process.disk.load(range, sectors, newer_than);
+        let held = self.processes[place].disk.load(range, sectors, newer_than);
         if self.dice.chance(self.scenario.loads_at_once) {
-            inputs.push_back(Input::Loaded { token, held });
-            return;
+            return Some(held);
         }
-        let process = place;
         let delay = self.dice.between(1, self.scenario.sync_max);
-        self.schedule(
-            delay,
-            Event::Loaded {
-                process,
-                life,
-                token,
-                held,
-            },
-        );
+        let task = Task::Register(Input::Loaded { token, held });
+        self.tell_later(place, Worker::Register(shard), task, delay);
+        None
     }
 
-    /// The register learns what was read.
-    pub(crate) fn loaded(
-        &mut self,
-        place: usize,
-        life: u64,
-        token: LoadToken,
-        held: Held,
-    ) -> Result<(), String> {
-        if self.processes[place].life != life {
-            return Ok(());
-        }
-        self.step(place, Input::Loaded { token, held })
+    /// Which register of a process has this sector.
+    pub(crate) fn shard_of(&self, address: SectorAddress) -> u8 {
+        self.scenario.shard(crate::world::index(address)).0
     }
 }

@@ -1,19 +1,25 @@
 //! The simulated cluster: its clock, and everything that is going to happen.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
-use atdd::domain::{Held, Rank, Reply, Request, SectorAddress, Volume};
-use atdd::register::{LoadToken, StoreToken};
+use atdd::domain::{Holder, INDEX_LIMIT, Rank, Reply, Request, SectorAddress, SectorRange, Volume};
+use atdd::register::{StoreToken, Ticket};
 
 use crate::bug::Bug;
+use crate::client::Client;
 use crate::dice::Dice;
+use crate::front::Asker;
 use crate::history::History;
+use crate::inspection::Inspection;
+use crate::ledger::Ledger;
 use crate::network::Network;
-use crate::process::Process;
+use crate::process::{Process, Task, Worker};
 use crate::scenario::Scenario;
+use crate::sessions::{Answer, Question, Session};
+use crate::tally::Tally;
 
-/// A cluster of real registers in a simulated world.
+/// A cluster of real keepers and registers in a simulated world.
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) bug: Option<Bug>,
@@ -21,7 +27,18 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) processes: Vec<Process>,
     pub(crate) network: Network,
+    pub(crate) clients: Vec<Client>,
+    /// By number.
+    pub(crate) sessions: Vec<Session>,
+    /// Who waits for what the registers do.
+    pub(crate) askers: BTreeMap<Ticket, Asker>,
     pub(crate) history: History,
+    pub(crate) ledger: Ledger,
+    pub(crate) inspection: Inspection,
+    /// How many thoughts and owners there were.
+    pub(crate) turns: u64,
+    pub(crate) owners: u64,
+    pub(crate) tally: Tally,
     traced: bool,
     upcoming: BinaryHeap<Reverse<Upcoming>>,
     scheduled: u64,
@@ -32,6 +49,11 @@ pub(crate) struct World {
 pub(crate) enum Message {
     Request(Request),
     Reply(Reply),
+    /// Which attachments it runs; the higher the version, the newer.
+    Holders {
+        version: u64,
+        holders: Vec<Holder>,
+    },
 }
 
 /// What is going to happen. What happens to a process happens only in the life it was meant for.
@@ -44,25 +66,48 @@ pub(crate) enum Event {
         /// The connection it takes; `None` if it arrives even when that breaks.
         connection: Option<u64>,
     },
-    Loaded {
+    /// A worker looks at its desk.
+    Work {
         process: usize,
         life: u64,
-        token: LoadToken,
-        held: Held,
+        worker: Worker,
+    },
+    /// A task is put on a worker's desk.
+    Tell {
+        process: usize,
+        life: u64,
+        worker: Worker,
+        task: Task,
+    },
+    Tick {
+        process: usize,
+        life: u64,
+        shard: u8,
     },
     Sync {
         process: usize,
         life: u64,
+        shard: u8,
         token: StoreToken,
     },
-    Stored {
+    Record {
         process: usize,
         life: u64,
-        token: StoreToken,
     },
     Think {
-        process: usize,
         client: usize,
+        turn: u64,
+    },
+    Impatient {
+        session: u64,
+    },
+    Said {
+        session: u64,
+        question: Question,
+    },
+    Answered {
+        session: u64,
+        answer: Answer,
     },
     Connect {
         a: usize,
@@ -71,12 +116,28 @@ pub(crate) enum Event {
     Break {
         a: usize,
         b: usize,
+        /// For how long.
+        length: u64,
     },
-    Crash,
     Start {
         process: usize,
     },
+    Wake {
+        process: usize,
+        life: u64,
+    },
+    /// Something goes wrong, and will again.
+    Fault(Fault),
+}
+
+/// What goes wrong by itself.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Fault {
+    Crash,
+    Blackout,
+    Pause,
     Cut,
+    Loss,
     Rot,
 }
 
@@ -94,7 +155,7 @@ impl World {
         let mut dice = Dice::new(seed);
         let mut scenario = Scenario::new(&mut dice);
         if let Some(bug) = bug {
-            bug.favour(&mut scenario);
+            bug.favour(&mut scenario, &mut dice);
         }
         let count = usize::from(scenario.processes);
         let processes = (0..count)
@@ -102,12 +163,20 @@ impl World {
             .collect();
         let world = Self {
             network: Network::new(count),
+            clients: Client::crowd(&scenario),
             scenario,
             bug,
             dice,
             now: 0,
             processes,
+            sessions: Vec::new(),
+            askers: BTreeMap::new(),
             history: History::default(),
+            ledger: Ledger::default(),
+            inspection: Inspection::default(),
+            turns: 0,
+            owners: 0,
+            tally: Tally::default(),
             traced,
             upcoming: BinaryHeap::new(),
             scheduled: 0,
@@ -117,22 +186,14 @@ impl World {
     }
 
     /// Runs the cluster until faults are over and every client has what it asked for; then reads
-    /// everything everywhere. An error is a violation of what a register promises.
+    /// everything everywhere. An error is a violation of what a cluster promises.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         self.begin();
         self.run_dry()?;
-        self.everything_was_answered()?;
-        // The first pass settles what cut-off writes left behind at single processes.
-        self.read_everywhere()?;
-        let values = self.read_everywhere()?;
-        for index in 0..values[0].len() {
-            let mut read = values.iter().filter_map(|values| values[index]);
-            let first = read.next();
-            if read.any(|value| Some(value) != first) {
-                return Err(format!("processes disagree at the end: {values:?}"));
-            }
-        }
-        self.history.check()
+        self.nothing_is_left()?;
+        self.inspect()?;
+        self.history.check()?;
+        self.ledger.check()
     }
 
     /// Whether faults may still happen.
@@ -176,42 +237,40 @@ impl World {
                 message,
                 connection,
             } => self.deliver(from, to, message, connection),
-            Event::Loaded {
+            Event::Work {
                 process,
                 life,
-                token,
-                held,
-            } => self.loaded(process, life, token, held),
+                worker,
+            } => return self.work(process, life, worker),
+            Event::Tell {
+                process,
+                life,
+                worker,
+                task,
+            } => self.tell(process, life, worker, task),
+            Event::Tick {
+                process,
+                life,
+                shard,
+            } => self.tick(process, life, shard),
             Event::Sync {
                 process,
                 life,
+                shard,
                 token,
-            } => {
-                self.sync(process, life, token);
-                Ok(())
-            }
-            Event::Stored {
-                process,
-                life,
-                token,
-            } => self.stored(process, life, token),
-            Event::Think { process, client } => self.think(process, client),
+            } => self.sync(process, life, shard, token),
+            Event::Record { process, life } => self.recorded(process, life),
+            Event::Think { client, turn } => self.think(client, turn),
+            Event::Impatient { session } => return self.impatient(session),
+            Event::Said { session, question } => self.said(session, question),
+            Event::Answered { session, answer } => return self.answered(session, answer),
             Event::Connect { a, b } => self.connect(a, b),
-            Event::Break { a, b } => {
-                self.interrupt(a, b, 1);
-                Ok(())
-            }
-            Event::Crash => self.crash_someone(),
+            Event::Break { a, b, length } => self.interrupt(a, b, length),
             Event::Start { process } => self.start(process),
-            Event::Cut => {
-                self.cut_some_connection();
-                Ok(())
-            }
-            Event::Rot => {
-                self.rot_some_copy();
-                Ok(())
-            }
+            Event::Wake { process, life } => self.wake(process, life),
+            Event::Fault(fault) => return self.strike(fault),
         }
+        Ok(())
     }
 }
 
@@ -222,8 +281,20 @@ pub(crate) fn rank(place: usize) -> Rank {
 
 /// The sector of this index. They lie at the end of a volume, where sums might overflow.
 pub(crate) fn sector(index: u64) -> SectorAddress {
-    SectorAddress::new(Volume(u16::MAX), atdd::domain::INDEX_LIMIT - 8 + index).unwrap()
+    SectorAddress::new(Volume(u16::MAX), FIRST + index).unwrap()
 }
+
+/// The index of this sector.
+pub(crate) fn index(address: SectorAddress) -> u64 {
+    address.index() - FIRST
+}
+
+/// So many sectors from this one on.
+pub(crate) fn range(first: SectorAddress, count: u64) -> SectorRange {
+    SectorRange::new(first, u32::try_from(count).unwrap()).unwrap()
+}
+
+const FIRST: u64 = INDEX_LIMIT - 8;
 
 impl PartialEq for Upcoming {
     fn eq(&self, other: &Self) -> bool {

@@ -7,8 +7,9 @@ use crate::source::Source;
 
 /// Each module of the library with the others that it may name. `wire`, `register` and `store`
 /// never see one another; they meet in `domain`.
-const MAY_NAME: [(&str, &[&str]); 8] = [
+const MAY_NAME: [(&str, &[&str]); 9] = [
     ("domain", &[]),
+    ("attachment", &["domain"]),
     ("config", &["domain"]),
     ("wire", &["domain"]),
     ("register", &["domain"]),
@@ -16,13 +17,21 @@ const MAY_NAME: [(&str, &[&str]); 8] = [
     ("net", &["config", "domain", "register", "store", "wire"]),
     (
         "process",
-        &["config", "domain", "net", "register", "store", "wire"],
+        &[
+            "attachment",
+            "config",
+            "domain",
+            "net",
+            "register",
+            "store",
+            "wire",
+        ],
     ),
-    ("client", &["config", "domain", "net", "wire"]),
+    ("client", &["config", "domain", "net", "register", "wire"]),
 ];
 
 /// The pure parts take time, randomness and bytes as inputs.
-const PURE: [&str; 3] = ["domain", "register", "wire"];
+const PURE: [&str; 4] = ["attachment", "domain", "register", "wire"];
 const IMPURE: [&[&str]; 10] = [
     &["tokio"],
     &["rand"],

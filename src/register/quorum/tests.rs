@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::Incarnation;
+use crate::domain::{Generation, Incarnation};
 use proptest::prelude::*;
 
 fn stamp(timestamp: u64) -> Stamp {
@@ -14,7 +14,9 @@ fn stamp(timestamp: u64) -> Stamp {
 fn any_vote() -> impl Strategy<Value = Vote> {
     prop_oneof![
         1 => Just(Vote::Lost),
-        3 => (0u64..3).prop_map(|timestamp| Vote::Stamp(stamp(timestamp))),
+        3 => (0u64..3, 0u64..3).prop_map(|(timestamp, settled)| {
+            Vote::Stamp(stamp(timestamp).settled_under(Generation(settled)))
+        }),
     ]
 }
 
@@ -62,11 +64,12 @@ fn judged_slowly(processes: u8, sectors: u32, answers: &[Vec<Vote>]) -> Verdict 
 
 proptest! {
     #[test]
-    fn a_verdict_is_that_of_each_sector((processes, sectors, answers) in (1u8..=5, 1u32..6)
-        .prop_flat_map(|(processes, sectors)| {
+    fn a_verdict_is_that_of_each_sector(
+        (processes, sectors, answers) in (1u8..=5, 1u32..6).prop_flat_map(|(processes, sectors)| {
             (Just(processes), Just(sectors), any_answers(sectors))
-        }))
-    {
+        }),
+        generation in 0u64..3,
+    ) {
         let most = usize::from(processes);
         let answers = &answers[..answers.len().min(most)];
         let runs: Vec<Runs<Vote>> =
@@ -76,19 +79,60 @@ proptest! {
         if answers.len() == most {
             prop_assert!(verdict != Verdict::Undecided, "everyone has answered");
         }
-        if let Verdict::Decided(decided) = verdict {
-            for votes in runs.iter().map(Some).chain([None]) {
-                let owed = owed(processes, &decided, votes);
-                prop_assert_eq!(owed.count(), decided.count());
-                for offset in 0..decided.count() {
-                    let agreed = decided.at(offset).unwrap();
-                    let vote = votes.and_then(|votes| votes.at(offset));
-                    let expected = agreed.holders < majority(processes)
-                        && vote != Some(Vote::Stamp(agreed.highest));
-                    prop_assert_eq!(owed.at(offset), Some(expected));
-                }
+        let Verdict::Decided(decided) = verdict else {
+            return Ok(());
+        };
+        let generation = Generation(generation);
+        let mut unmet = Vec::new();
+        for offset in 0..decided.count() {
+            let Agreed { highest, holders } = decided.at(offset).unwrap();
+            let enough = if highest.settled < generation {
+                processes
+            } else {
+                majority(processes)
+            };
+            if holders < enough {
+                unmet.push((highest.settled < generation, usize::from(holders)));
             }
         }
+        let expected = match &unmet[..] {
+            [] => Standing::Stands,
+            _ if unmet.iter().all(|&unmet| unmet == (true, answers.len())) => Standing::MayStand,
+            _ => Standing::Lacks,
+        };
+        prop_assert_eq!(standing(processes, generation, answers.len(), &decided), expected);
+        for votes in runs.iter().map(Some).chain([None]) {
+            let owed = owed(processes, generation, &decided, votes);
+            prop_assert_eq!(owed.count(), decided.count());
+            for offset in 0..decided.count() {
+                let agreed = decided.at(offset).unwrap();
+                let vote = votes.and_then(|votes| votes.at(offset));
+                let expected = owed_slowly(processes, generation, agreed, vote);
+                prop_assert_eq!(owed.at(offset), Some(expected));
+            }
+        }
+    }
+}
+
+/// The definition, for one sector and one process.
+fn owed_slowly(processes: u8, generation: Generation, agreed: Agreed, vote: Option<Vote>) -> Owed {
+    let Agreed { highest, holders } = agreed;
+    let unsettled = highest.settled < generation;
+    if holders == processes || !unsettled && holders >= majority(processes) {
+        return Owed::Nothing;
+    }
+    match vote {
+        Some(vote) if vote == Vote::Stamp(highest) && !unsettled => Owed::Nothing,
+        Some(Vote::Stamp(stamp))
+            if holders >= majority(processes)
+                && Stamp {
+                    settled: highest.settled,
+                    ..stamp
+                } == highest =>
+        {
+            Owed::Unchanged
+        }
+        _ => Owed::Value,
     }
 }
 
@@ -110,6 +154,12 @@ fn a_process_counts_once() {
         assert!(!ranks.insert(rank));
         assert!(ranks.contains(rank));
         assert_eq!(ranks.count(), rank.number());
+    }
+    for rank in Rank::all(Rank::MAX) {
+        ranks.remove(rank);
+        ranks.remove(rank);
+        assert!(!ranks.contains(rank));
+        assert_eq!(ranks.count(), Rank::MAX - rank.number());
     }
 }
 

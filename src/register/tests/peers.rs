@@ -3,7 +3,7 @@ use super::*;
 fn request(from: u8, question: Question) -> Request {
     Request {
         id: id_of(from),
-        authority: Generation(0),
+        authority: Fence::INITIAL,
         question,
     }
 }

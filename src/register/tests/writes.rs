@@ -212,3 +212,82 @@ fn operations_have_a_greatest_length() {
     ];
     assert_eq!(bench.rest(), expected);
 }
+
+#[test]
+fn a_write_of_an_exclusive_generation_asks_nobody_first() {
+    let mut bench = Bench::new(3);
+    bench.attach(exclusive(2, 1));
+    bench.write(range(7, 2), 9);
+    let first = vec![value(range(7, 2), settled(2, 2, 1, OWN), 9)];
+    assert_eq!(bench.stores(), [(2, first.clone()), (3, first.clone())]);
+    bench.reply(3, id(0, 0), Answer::Stored);
+    assert_eq!(bench.register.in_flight(), 1, "one of three has it");
+    assert_eq!(bench.store(), first);
+    assert_eq!(bench.rest(), [done(0, Outcome::Written), finished(0)]);
+
+    bench.write(range(0, 1), 1);
+    bench.requests();
+    assert_eq!(bench.store()[0].stamp, settled(2, 2, 2, OWN));
+    bench.reply(2, id(1, 0), Answer::Stored);
+    bench.rest();
+    bench.attach(exclusive(3, 1));
+    bench.write(range(0, 1), 1);
+    bench.requests();
+    let stamp = bench.store()[0].stamp;
+    assert_eq!(stamp, settled(3, 3, 3, OWN), "the counter never goes back");
+}
+
+#[test]
+#[should_panic(expected = "by the start that opened it")]
+fn nobody_writes_under_the_exclusive_generation_of_another_start() {
+    let mut bench = Bench::new(3);
+    let mut fence = exclusive(2, 1);
+    if let Mode::Exclusive { tag, .. } = &mut fence.mode {
+        tag.incarnation.0 -= 1;
+    }
+    bench.attach(fence);
+    bench.write(range(7, 1), 9);
+}
+
+#[test]
+fn a_shared_write_is_above_what_its_generation_wrote() {
+    let mut bench = Bench::under(shared(2), 3);
+    let write = |bench: &mut Bench, own: Stamp, other: Stamp| {
+        bench.write(range(0, 1), 1);
+        let sequence = bench.requests()[0].1.operation.sequence;
+        bench.load(&[Vote::Stamp(own)], vec![]);
+        bench.reply_held(2, id(sequence, 0), &[Vote::Stamp(other)], vec![]);
+        bench.requests();
+        let stamp = bench.store()[0].stamp;
+        bench.reply(2, id(sequence, 1), Answer::Stored);
+        bench.rest();
+        stamp
+    };
+    // Older generations count for nothing, settled under this one or not.
+    let (old, raised) = (settled(1, 1, 70, 2), settled(2, 1, 60, 2));
+    assert_eq!(write(&mut bench, old, raised), settled(2, 2, 1, OWN));
+    let other = settled(2, 2, 8, 2);
+    assert_eq!(write(&mut bench, old, other), settled(2, 2, 9, OWN));
+    assert_eq!(write(&mut bench, old, old), settled(2, 2, 10, OWN));
+}
+
+#[test]
+fn a_stamp_of_a_later_generation_stops_nothing_but_whoever_says_it() {
+    let mut bench = Bench::under(shared(2), 3);
+    bench.write(range(0, 1), 1);
+    bench.requests();
+    bench.load(&[Vote::ZERO], vec![]);
+    bench.reply_held(2, id(0, 0), &[Vote::Stamp(settled(3, 1, 4, 2))], vec![]);
+    let (from, fault) = (rank(2), PeerFault::WrongGeneration);
+    assert_eq!(bench.rest(), [Output::Faulty { from, fault }]);
+    bench.reply_held(3, id(0, 0), &[Vote::ZERO], vec![]);
+    assert_eq!(bench.store()[0].stamp, settled(2, 2, 1, OWN));
+}
+
+#[test]
+#[should_panic(expected = "the store answers what it was asked")]
+fn the_own_store_holds_nothing_of_a_later_generation() {
+    let mut bench = Bench::under(shared(2), 3);
+    bench.write(range(0, 1), 1);
+    bench.load(&[Vote::Stamp(settled(3, 1, 4, 2))], vec![]);
+}

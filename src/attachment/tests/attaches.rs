@@ -1,0 +1,607 @@
+//! One keeper step by step: what it says and grants after each input.
+
+use super::{exclusive, fence_of, holder, rank, shared};
+use crate::attachment::{AttachmentId, AttachmentKeeper, Config, Input, Output};
+use crate::domain::{
+    ATTACH_SHARD, Answer, Attach, AttachKind, AttachRefusal, Fence, Generation, Holder,
+    Incarnation, JoinKey, Mode, OperationId, OwnerId, Question, Reply, Request, RequestId, Tag,
+};
+
+const EXCLUSIVE: AttachKind = AttachKind::Exclusive { join: None };
+const KEYED: AttachKind = AttachKind::Exclusive {
+    join: Some(JoinKey([1; 32])),
+};
+
+/// The keeper of process 1 in its incarnation 3, with one register, and what it has put out since
+/// the last look.
+struct Bench {
+    keeper: AttachmentKeeper,
+    out: Vec<Output>,
+}
+
+fn attach(owner: u8, kind: AttachKind) -> Attach {
+    Attach {
+        owner: OwnerId([owner; 16]),
+        kind,
+        take_over: false,
+        continues: None,
+    }
+}
+
+fn id(sequence: u64, round: u8) -> RequestId {
+    RequestId {
+        operation: OperationId {
+            coordinator: rank(1),
+            incarnation: Incarnation(3),
+            shard: ATTACH_SHARD,
+            sequence,
+        },
+        round,
+    }
+}
+
+/// What this keeper's attach of this number opens.
+fn own(generation: u64, owner: u8, sequence: u64) -> Fence {
+    let tag = Tag {
+        coordinator: rank(1),
+        incarnation: Incarnation(3),
+        sequence,
+    };
+    let owner = OwnerId([owner; 16]);
+    fence_of(generation, Mode::Exclusive { owner, tag })
+}
+
+impl Bench {
+    fn new(processes: u8) -> Self {
+        let keeper = AttachmentKeeper::new(Config {
+            own: rank(1),
+            processes,
+            incarnation: Incarnation(3),
+            fence: Fence::INITIAL,
+            shards: 1,
+        });
+        let out = Vec::new();
+        Self { keeper, out }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.keeper.step(input, &mut self.out);
+    }
+
+    fn attach(&mut self, number: u64, attach: Attach) {
+        self.step(Input::Attach {
+            id: AttachmentId(number),
+            attach,
+            client: format!("client {number}"),
+            now: number,
+        });
+    }
+
+    fn answer(&mut self, from: u8, id: RequestId, answer: Answer) {
+        let reply = Reply { id, answer };
+        let from = rank(from);
+        self.step(Input::Reply { from, reply });
+    }
+
+    fn heard(&mut self, from: u8, sequence: u64, fence: Fence, holders: &[Holder]) {
+        let holders = holders.to_vec();
+        self.answer(from, id(sequence, 0), Answer::Fence { fence, holders });
+    }
+
+    /// The accepted fence becomes stable.
+    fn complete(&mut self) {
+        let fence = self.keeper.accepted();
+        self.step(Input::Recorded { fence });
+        let generation = fence.generation;
+        self.step(Input::Drained {
+            shard: 0,
+            generation,
+        });
+        assert_eq!(self.keeper.fence(), fence);
+    }
+
+    /// In a cluster of three: the client is attached under a generation of its own.
+    fn hold(&mut self, number: u64, attach: Attach) -> Fence {
+        let fence = self.keeper.fence();
+        self.attach(number, attach);
+        self.heard(2, number, fence, &[]);
+        self.complete();
+        self.answer(2, id(number, 1), Answer::Opened);
+        let fence = self.keeper.fence();
+        let id = AttachmentId(number);
+        assert!(self.out().contains(&Output::Granted { id, fence }));
+        fence
+    }
+
+    fn out(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// What has become of clients, and nothing else.
+    fn outcomes(&mut self) -> Vec<Output> {
+        let mut out = self.out();
+        out.retain(|output| {
+            matches!(
+                output,
+                Output::Granted { .. } | Output::Refused { .. } | Output::Fenced { .. }
+            )
+        });
+        out
+    }
+}
+
+fn asks(to: u8, id: RequestId, authority: Fence, question: Question) -> Output {
+    let request = Request {
+        id,
+        authority,
+        question,
+    };
+    let to = rank(to);
+    Output::Request { to, request }
+}
+
+fn refused(number: u64, refusal: AttachRefusal) -> Output {
+    let id = AttachmentId(number);
+    Output::Refused { id, refusal }
+}
+
+#[test]
+fn an_exclusive_attach_asks_and_opens_and_is_granted() {
+    let mut bench = Bench::new(3);
+    bench.attach(0, attach(7, EXCLUSIVE));
+    let ask = |to| asks(to, id(0, 0), Fence::INITIAL, Question::Fence);
+    assert_eq!(bench.out(), [ask(2), ask(3)]);
+    bench.heard(3, 0, shared(4), &[]);
+    let fence = own(5, 7, 0);
+    let open = |to| asks(to, id(0, 1), fence, Question::Open { continues: None });
+    assert_eq!(
+        bench.out(),
+        [
+            open(2),
+            open(3),
+            Output::Raise { fence },
+            Output::Record { fence }
+        ]
+    );
+    bench.answer(2, id(0, 1), Answer::Opened);
+    bench.answer(3, id(0, 1), Answer::Opened);
+    assert_eq!(bench.out(), [], "this process has to have it as well");
+    bench.complete();
+    let holder = Holder {
+        client: "client 0".to_owned(),
+        ..holder(1, 7, fence)
+    };
+    let id = AttachmentId(0);
+    let holders = vec![holder.clone()];
+    assert_eq!(
+        bench.out(),
+        [
+            Output::Stable { fence },
+            Output::Granted { id, fence },
+            Output::Holders { holders }
+        ]
+    );
+    assert_eq!(bench.keeper.attachments(), [holder]);
+    bench.step(Input::Detach { id });
+    let holders = Vec::new();
+    assert_eq!(bench.out(), [Output::Holders { holders }]);
+    assert_eq!(bench.keeper.fence(), fence, "the fence stays");
+}
+
+#[test]
+fn a_process_alone_asks_itself() {
+    let mut bench = Bench::new(1);
+    bench.attach(0, attach(7, EXCLUSIVE));
+    let fence = own(1, 7, 0);
+    assert_eq!(
+        bench.out(),
+        [Output::Raise { fence }, Output::Record { fence }]
+    );
+    bench.complete();
+    let id = AttachmentId(0);
+    assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
+}
+
+#[test]
+fn a_shared_attach_is_confirmed_at_a_majority() {
+    let mut bench = Bench::new(3);
+    bench.attach(0, attach(7, AttachKind::Shared));
+    bench.heard(2, 0, Fence::INITIAL, &[]);
+    let open = Question::Open { continues: None };
+    assert!(
+        bench
+            .out()
+            .contains(&asks(2, id(0, 1), Fence::INITIAL, open))
+    );
+    bench.answer(3, id(0, 1), Answer::Opened);
+    let fence = Fence::INITIAL;
+    let id = AttachmentId(0);
+    assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
+}
+
+#[test]
+fn answers_of_other_incarnations_rounds_and_attaches_do_not_count() {
+    let mut bench = Bench::new(3);
+    bench.attach(0, attach(7, EXCLUSIVE));
+    bench.out();
+    let mut older = id(0, 0);
+    older.operation.incarnation = Incarnation(2);
+    let mut other = id(0, 0);
+    other.operation.shard = 0;
+    for id in [older, other, id(1, 0), id(0, 1)] {
+        let fence = shared(4);
+        let holders = Vec::new();
+        bench.answer(2, id, Answer::Fence { fence, holders });
+        bench.answer(2, id, Answer::Opened);
+        bench.answer(2, id, Answer::Refused { fence });
+    }
+    assert_eq!(bench.out(), []);
+    bench.heard(2, 0, shared(4), &[]);
+    bench.complete();
+    bench.out();
+    for id in [older, id(0, 0), id(1, 1)] {
+        bench.answer(2, id, Answer::Opened);
+    }
+    assert_eq!(bench.outcomes(), []);
+    bench.answer(2, id(0, 1), Answer::Opened);
+    assert_eq!(bench.outcomes().len(), 1);
+}
+
+#[test]
+fn an_attach_waits_for_the_process_that_is_sareaderto_hold() {
+    let held = holder(3, 9, exclusive(4, 3, 9));
+    for ending in 0..4 {
+        let mut bench = Bench::new(3);
+        let rank = rank(3);
+        bench.step(Input::PeerConnected { rank });
+        bench.attach(0, attach(7, EXCLUSIVE));
+        bench.heard(2, 0, exclusive(4, 3, 9), std::slice::from_ref(&held));
+        assert_eq!(bench.outcomes(), []);
+        assert_eq!(bench.keeper.accepted(), Fence::INITIAL);
+        match ending {
+            0 => bench.step(Input::StopWaiting {
+                id: AttachmentId(0),
+            }),
+            1 => bench.step(Input::PeerDisconnected { rank }),
+            2 => bench.heard(3, 0, exclusive(4, 3, 9), std::slice::from_ref(&held)),
+            _ => bench.heard(3, 0, exclusive(4, 3, 9), &[]),
+        }
+        if ending < 3 {
+            let refusal = AttachRefusal::Held(Box::new(held.clone()));
+            assert_eq!(bench.outcomes(), [refused(0, refusal)]);
+        } else {
+            assert_eq!(bench.keeper.accepted(), own(5, 7, 0));
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_comes_back_is_asked_for_what_it_owes() {
+    let mut bench = Bench::new(3);
+    let connected = |rank| Input::PeerConnected { rank };
+    bench.attach(0, attach(7, EXCLUSIVE));
+    bench.out();
+    bench.step(connected(rank(3)));
+    let ask = asks(3, id(0, 0), Fence::INITIAL, Question::Fence);
+    assert_eq!(bench.out(), [ask]);
+    bench.heard(2, 0, Fence::INITIAL, &[]);
+    bench.answer(2, id(0, 1), Answer::Opened);
+    bench.out();
+    bench.step(connected(rank(2)));
+    assert_eq!(bench.out(), [], "it has answered");
+    bench.step(connected(rank(3)));
+    let open = Question::Open { continues: None };
+    assert_eq!(bench.out(), [asks(3, id(0, 1), own(1, 7, 0), open)]);
+}
+
+#[test]
+fn a_client_that_has_gone_opens_nothing() {
+    for heard in [false, true] {
+        let mut bench = Bench::new(3);
+        bench.attach(0, attach(7, EXCLUSIVE));
+        if heard {
+            bench.heard(2, 0, Fence::INITIAL, &[]);
+        }
+        bench.out();
+        bench.step(Input::Detach {
+            id: AttachmentId(0),
+        });
+        bench.step(Input::PeerConnected { rank: rank(2) });
+        bench.heard(2, 0, Fence::INITIAL, &[]);
+        bench.answer(2, id(0, 1), Answer::Opened);
+        assert_eq!(bench.out(), []);
+        if heard {
+            bench.complete();
+            let fence = own(1, 7, 0);
+            assert_eq!(bench.out(), [Output::Stable { fence }]);
+        }
+    }
+}
+
+#[test]
+fn a_newer_generation_ends_what_runs_here() {
+    let mut bench = Bench::new(3);
+    bench.hold(0, attach(7, EXCLUSIVE));
+    bench.attach(1, attach(8, AttachKind::ReadOnly));
+    bench.out();
+    let fence = exclusive(2, 2, 9);
+    bench.step(Input::Raise { fence });
+    let fenced = |number| Output::Fenced {
+        id: AttachmentId(number),
+        by: fence,
+    };
+    let holders = Vec::new();
+    assert_eq!(
+        bench.out(),
+        [
+            Output::Raise { fence },
+            Output::Record { fence },
+            fenced(0),
+            fenced(1),
+            Output::Holders { holders }
+        ]
+    );
+}
+
+#[test]
+fn an_attach_that_is_overtaken_here_is_refused() {
+    for continues in [None, Some(Generation(0))] {
+        let mut bench = Bench::new(3);
+        let wanted = Attach {
+            continues,
+            ..attach(7, EXCLUSIVE)
+        };
+        bench.attach(0, wanted);
+        bench.heard(2, 0, Fence::INITIAL, &[]);
+        bench.complete();
+        bench.out();
+        let fence = exclusive(2, 2, 9);
+        bench.step(Input::Raise { fence });
+        let by = Generation(2);
+        let refusal = continues.map_or(AttachRefusal::Contended, |_| AttachRefusal::Fenced { by });
+        assert_eq!(bench.outcomes(), [refused(0, refusal)]);
+        bench.answer(2, id(0, 1), Answer::Opened);
+        assert_eq!(bench.out(), [], "nothing is granted any more");
+    }
+}
+
+#[test]
+fn a_refusal_ends_the_attach_and_what_is_older_here() {
+    let mut bench = Bench::new(3);
+    bench.attach(0, attach(7, EXCLUSIVE));
+    bench.heard(2, 0, Fence::INITIAL, &[]);
+    bench.out();
+    let fence = exclusive(4, 3, 9);
+    bench.answer(3, id(0, 1), Answer::Refused { fence });
+    assert_eq!(
+        bench.out(),
+        [
+            refused(0, AttachRefusal::Contended),
+            Output::Raise { fence },
+            Output::Record { fence }
+        ]
+    );
+    bench.complete();
+    bench.attach(1, attach(7, EXCLUSIVE));
+    bench.heard(2, 1, Fence::INITIAL, &[]);
+    assert_eq!(bench.keeper.accepted(), own(5, 7, 1), "it is above it now");
+}
+
+#[test]
+fn gateways_of_one_device_join_where_the_first_runs() {
+    let mut bench = Bench::new(3);
+    let fence = bench.hold(0, attach(7, KEYED));
+    let id = AttachmentId;
+    bench.attach(1, attach(8, KEYED));
+    assert_eq!(
+        bench.outcomes(),
+        [Output::Granted { id: id(1), fence }],
+        "without a question"
+    );
+    bench.step(Input::Detach { id: id(0) });
+    bench.attach(2, attach(9, KEYED));
+    assert_eq!(bench.outcomes(), [Output::Granted { id: id(2), fence }]);
+    for number in 1..3 {
+        bench.step(Input::Detach { id: id(number) });
+    }
+    bench.attach(3, attach(9, KEYED));
+    assert_eq!(bench.outcomes(), [], "nobody is there to be joined");
+}
+
+#[test]
+fn a_new_session_of_the_same_client_has_a_generation_of_its_own() {
+    let mut bench = Bench::new(3);
+    let fence = bench.hold(0, attach(7, KEYED));
+    let again = Attach {
+        continues: Some(fence.generation),
+        ..attach(7, KEYED)
+    };
+    let newer = bench.hold(1, again);
+    assert_eq!(newer, own(2, 7, 1));
+    assert_eq!(bench.keeper.attachments().len(), 1);
+}
+
+#[test]
+fn readers_go_where_the_writer_is() {
+    let mut bench = Bench::new(3);
+    let held = holder(2, 9, exclusive(4, 2, 9));
+    bench.attach(0, attach(7, AttachKind::ReadOnly));
+    bench.heard(2, 0, exclusive(4, 2, 9), &[held]);
+    let process = rank(2);
+    let refusal = AttachRefusal::Elsewhere { process };
+    assert_eq!(bench.outcomes(), [refused(0, refusal)]);
+
+    bench.attach(1, attach(7, AttachKind::ReadOnly));
+    bench.heard(2, 1, exclusive(4, 2, 9), &[]);
+    bench.complete();
+    bench.answer(2, id(1, 1), Answer::Opened);
+    let id = AttachmentId(1);
+    let fence = exclusive(4, 2, 9);
+    assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
+    assert_eq!(bench.keeper.attachments().len(), 1);
+}
+
+/// A reader came between a writer's open and its grant: both ran, in two processes, and what one
+/// had settled changed under the other.
+#[test]
+fn a_reader_elsewhere_waits_for_the_word_of_the_writers_process() {
+    let fence = exclusive(4, 2, 9);
+    for ending in 0..4 {
+        let mut bench = Bench::new(3);
+        let rank = rank(2);
+        bench.step(Input::PeerConnected { rank });
+        bench.attach(0, attach(7, AttachKind::ReadOnly));
+        bench.heard(3, 0, fence, &[]);
+        bench.complete();
+        bench.answer(3, id(0, 1), Answer::Opened);
+        assert_eq!(bench.outcomes(), []);
+        let reader = AttachmentId(0);
+        match ending {
+            0 => bench.step(Input::StopWaiting { id: reader }),
+            1 => bench.step(Input::PeerDisconnected { rank }),
+            2 => bench.answer(2, id(0, 1), Answer::Opened),
+            _ => bench.answer(2, id(0, 1), Answer::Refused { fence }),
+        }
+        if ending < 3 {
+            assert_eq!(bench.outcomes(), [Output::Granted { id: reader, fence }]);
+        } else {
+            assert_eq!(bench.outcomes(), [refused(0, AttachRefusal::Contended)]);
+        }
+    }
+}
+
+#[test]
+fn nobody_reads_elsewhere_while_one_writes_here() {
+    let mut bench = Bench::new(3);
+    let confirms = |sequence, fence| {
+        let request = Request {
+            id: super::request(2, sequence),
+            authority: fence,
+            question: Question::Open { continues: None },
+        };
+        let from = rank(2);
+        Input::Request { from, request }
+    };
+    let answers = |bench: &mut Bench| {
+        let mut out = bench.out();
+        out.retain(|output| matches!(output, Output::Reply { .. }));
+        let answers = out.into_iter().map(|output| match output {
+            Output::Reply { reply, .. } => reply.answer,
+            _ => unreachable!("only replies were kept"),
+        });
+        answers.collect::<Vec<_>>()
+    };
+    bench.attach(0, attach(7, EXCLUSIVE));
+    bench.heard(2, 0, Fence::INITIAL, &[]);
+    bench.complete();
+    let fence = own(1, 7, 0);
+    bench.step(confirms(0, fence));
+    assert_eq!(
+        answers(&mut bench),
+        [Answer::Refused { fence }],
+        "it may be granted yet"
+    );
+    bench.answer(2, id(0, 1), Answer::Opened);
+    bench.step(confirms(1, fence));
+    assert_eq!(answers(&mut bench), [Answer::Refused { fence }]);
+    bench.attach(1, attach(8, AttachKind::ReadOnly));
+    bench.step(Input::Detach {
+        id: AttachmentId(0),
+    });
+    bench.step(confirms(2, fence));
+    assert_eq!(
+        answers(&mut bench),
+        [Answer::Opened],
+        "only readers are left"
+    );
+}
+
+#[test]
+fn released_attachments_end_as_if_fenced() {
+    let mut bench = Bench::new(3);
+    let by = bench.hold(0, attach(7, EXCLUSIVE));
+    bench.step(Input::Release {
+        owner: OwnerId([8; 16]),
+    });
+    assert_eq!(bench.out(), []);
+    bench.step(Input::Release {
+        owner: OwnerId([7; 16]),
+    });
+    let id = AttachmentId(0);
+    let holders = Vec::new();
+    assert_eq!(
+        bench.out(),
+        [Output::Fenced { id, by }, Output::Holders { holders }]
+    );
+}
+
+#[test]
+fn peers_are_answered_with_fence_and_holders() {
+    let mut bench = Bench::new(3);
+    let own = bench.hold(0, attach(7, EXCLUSIVE));
+    let told = holder(3, 9, own);
+    bench.step(Input::PeerHolders {
+        rank: rank(3),
+        holders: vec![told.clone()],
+    });
+    let request = Request {
+        id: super::request(2, 0),
+        authority: Fence::INITIAL,
+        question: Question::Fence,
+    };
+    let from = rank(2);
+    bench.step(Input::Request {
+        from,
+        request: request.clone(),
+    });
+    let mut holders = bench.keeper.attachments();
+    holders.push(told);
+    let id = request.id;
+    let fence = own;
+    let answer = Answer::Fence { fence, holders };
+    let reply = Reply { id, answer };
+    assert_eq!(bench.out(), [Output::Reply { to: from, reply }]);
+    for stranger in [1, 4] {
+        let from = rank(stranger);
+        let request = request.clone();
+        bench.step(Input::Request { from, request });
+    }
+    assert_eq!(bench.out(), [], "they are no peers");
+}
+
+#[test]
+fn a_reader_that_is_under_way_contends_with_nobody() {
+    let mut bench = Bench::new(3);
+    bench.attach(0, attach(7, AttachKind::ReadOnly));
+    bench.heard(2, 0, exclusive(4, 3, 9), &[]);
+    bench.complete();
+    bench.attach(1, attach(8, EXCLUSIVE));
+    bench.heard(2, 1, exclusive(4, 3, 9), &[]);
+    assert_eq!(bench.keeper.accepted(), own(5, 8, 1));
+    let refusal = AttachRefusal::Contended;
+    assert_eq!(bench.outcomes(), [refused(0, refusal)]);
+}
+
+#[test]
+fn two_clients_of_one_process_do_not_overtake_each_other() {
+    let mut bench = Bench::new(3);
+    bench.attach(0, attach(7, EXCLUSIVE));
+    bench.attach(1, attach(8, EXCLUSIVE));
+    bench.heard(2, 0, Fence::INITIAL, &[]);
+    bench.heard(2, 1, Fence::INITIAL, &[]);
+    let refusal = AttachRefusal::Contended;
+    assert_eq!(bench.outcomes(), [refused(1, refusal.clone())]);
+    let insists = Attach {
+        take_over: true,
+        ..attach(8, EXCLUSIVE)
+    };
+    bench.attach(2, insists);
+    bench.complete();
+    bench.heard(2, 2, Fence::INITIAL, &[]);
+    assert_eq!(bench.outcomes(), [refused(0, refusal)]);
+    bench.complete();
+    bench.answer(2, id(2, 1), Answer::Opened);
+    let id = AttachmentId(2);
+    let fence = own(2, 8, 2);
+    assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
+}

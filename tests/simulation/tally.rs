@@ -1,0 +1,31 @@
+//! What happened, so that a simulation in which nothing does is found out.
+
+use std::collections::BTreeMap;
+
+use crate::runner;
+
+/// How often something happened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally(BTreeMap<&'static str, u64>);
+
+impl Tally {
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
+}
+
+/// Prints what the first seeds contain.
+#[test]
+fn survey() {
+    let mut all = Tally::default();
+    for seed in 0..1000 {
+        all.add(&runner::survey(seed));
+    }
+    println!("{all:#?}");
+}
