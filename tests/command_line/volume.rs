@@ -35,6 +35,20 @@ struct State {
     sectors: u64,
 }
 
+/// Binds an address that was free a moment ago. Where some connection has got its port in between,
+/// that goes away.
+async fn bind(address: &str) -> Listener {
+    let mut tries = 0;
+    loop {
+        match Listener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) if tries == 200 => panic!("{error:?}"),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 impl Processes {
     /// Begins to serve all processes of this file.
     pub(crate) fn serve(file: &Path) -> Self {
@@ -53,7 +67,7 @@ impl Processes {
         let stages = cluster.processes.ranks().map(|rank| {
             let running = watch::Sender::new(Stage::Running);
             let address = cluster.processes.address(rank).to_string();
-            let listener = runtime.block_on(Listener::bind(&address)).unwrap();
+            let listener = runtime.block_on(bind(&address));
             let services = services(&cluster, rank, &state);
             runtime.spawn(listener.serve(services, running.subscribe()));
             running

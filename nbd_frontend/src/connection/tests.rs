@@ -156,9 +156,6 @@ async fn a_lost_device_ends_the_connection_when_nothing_is_under_way_or_after_a_
         let talk = async move {
             if let Some(kind) = kind {
                 client.write_all(&request(kind, 4096)).await.unwrap();
-                assert_eq!(client.read_u32().await.unwrap(), 0x6744_6698);
-                assert_eq!(client.read_u32().await.unwrap(), 108);
-                assert_eq!(client.read_u64().await.unwrap(), 0);
             }
             assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 0);
             begin.elapsed()
