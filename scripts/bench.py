@@ -2,21 +2,15 @@
 
 import argparse
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-ATDD = "target/release/atdd"
+from cluster import Cluster, cpu_seconds, fio, resident_mib
+
 CLASSIC = "target/release/examples/classic_load"
-TICKS = os.sysconf("SC_CLK_TCK")
-PROCESSES = 3
-READY_SECONDS = 30
 
 
 class Row:
@@ -43,98 +37,6 @@ ROWS = [
     Row("aged, read 1 MiB", "read", 8, block="1m"),
 ]
 CLASSIC_LEAST = 5000
-
-
-def fio(arguments, seconds, size):
-    """Runs one fio job; gives its operations, seconds, bytes per second and latency in ns."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as output:
-        command = [
-            "fio", "--name=job", "--output-format=json", f"--output={output.name}",
-            f"--size={size}", "--randrepeat=0", "--norandommap=1", *arguments,
-        ]
-        if seconds:
-            command += ["--time_based=1", f"--runtime={seconds}"]
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)
-        text = Path(output.name).read_text(encoding="utf-8")
-    if finished.returncode != 0:
-        sys.exit(f"fio failed: {' '.join(command)}\n{finished.stderr}{text}")
-    job = json.loads(text[text.index("{"):])["jobs"][0]
-    side = job["write"] if job["write"]["total_ios"] else job["read"]
-    percentile = side["clat_ns"].get("percentile", {})
-    return {
-        "operations": side["total_ios"],
-        "iops": side["iops"],
-        "mib": side["bw_bytes"] / 2**20,
-        "p50_us": percentile.get("50.000000", 0) / 1000,
-        "p99_us": percentile.get("99.000000", 0) / 1000,
-    }
-
-
-def cpu_seconds(pids):
-    """User and system time that these processes have used so far."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
-
-
-def resident_mib(pids):
-    """The largest resident set among the processes, now."""
-    def one(pid):
-        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) / 1024
-    return max(one(pid) for pid in pids)
-
-
-def free_ports(count):
-    import socket
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-class Cluster:
-    """Three processes on this machine, the first with NBD on a unix socket."""
-
-    def __init__(self, directory, size):
-        self.directory = directory
-        self.ports = free_ports(PROCESSES)
-        self.socket = directory / "nbd.sock"
-        self.config = directory / "cluster" / "cluster.toml"
-        addresses = ",".join(f"127.0.0.1:{port}" for port in self.ports)
-        subprocess.run(
-            [ATDD, "init", str(directory / "cluster"), "--processes", addresses, "--size", size],
-            check=True, stdout=subprocess.DEVNULL)
-        self.children = []
-        for rank in range(1, PROCESSES + 1):
-            command = [ATDD, "serve", "--config", str(self.config), "--rank", str(rank),
-                       "--data", str(directory / f"process-{rank}")]
-            if rank == 1:
-                command += ["--nbd", f"unix:{self.socket}"]
-            log = open(directory / f"process-{rank}.log", "wb")
-            self.children.append(
-                subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
-        deadline = time.monotonic() + READY_SECONDS
-        while subprocess.run(["nbdinfo", "--size", self.uri()], capture_output=True,
-                             check=False).returncode != 0:
-            if time.monotonic() > deadline:
-                sys.exit(f"the cluster is not ready; its logs are in {directory}")
-            time.sleep(0.1)
-
-    def uri(self):
-        return f"nbd+unix:///?socket={self.socket}"
-
-    def pids(self):
-        return [child.pid for child in self.children]
-
-    def stop(self):
-        for child in self.children:
-            child.send_signal(signal.SIGTERM)
-        for child in self.children:
-            child.wait(timeout=30)
 
 
 def nbd_arguments(row, uri):

@@ -13,4 +13,4 @@ for program in fio nbdinfo nbdkit python3; do
     }
 done
 cargo build --release --quiet --bin atdd --example classic_load
-exec python3 scripts/bench.py "$@"
+exec python3 -B scripts/bench.py "$@"

@@ -11,9 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use atdd::domain::{
-    Attach, AttachRefusal, ClusterId, Content, Extent, Fence, Generation, Incarnation, OperationId,
-    OwnerId, Question, Rank, Reply, Request, RequestId, SectorAddress, SectorRange, Stamp, StoreId,
-    Volume,
+    Attach, AttachRefusal, ClusterId, Content, Extent, Fence, Incarnation, OperationId, OwnerId,
+    Question, Rank, Reply, Request, RequestId, SectorAddress, SectorRange, Stamp, StoreId, Volume,
 };
 use atdd::net::{
     Connections, Disk, DiskError, Host, Identity, Listener, NeverAttached, PeerEvents, PeerSession,

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use nbd_frontend::memory::MemoryDevice;
-use nbd_frontend::{Address, Options, Server};
+use nbd_frontend::{Address, AlwaysOpen, Options, Server};
 
 const SECTORS_PER_MEBIBYTE: u64 = 256;
 
@@ -16,9 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         [mebibytes, address, threads] => (mebibytes, address, threads.parse()?),
         _ => return Err("usage: memory MEBIBYTES HOST:PORT|unix:PATH [THREADS]".into()),
     };
-    let device = Arc::new(MemoryDevice::new(
-        mebibytes.parse::<u64>()? * SECTORS_PER_MEBIBYTE,
-    ));
+    let device = MemoryDevice::new(mebibytes.parse::<u64>()? * SECTORS_PER_MEBIBYTE);
+    let export = Arc::new(AlwaysOpen::new(Arc::new(device)));
     let address: Address = address.parse()?;
     let runtime = if threads == 1 {
         tokio::runtime::Builder::new_current_thread()
@@ -31,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .build()?
     };
     runtime.block_on(async {
-        let server = Server::bind(&address, Options::default(), device).await?;
+        let server = Server::bind(&address, Options::default(), export).await?;
         println!("{}", server.uri());
         server
             .run(async { tokio::signal::ctrl_c().await.unwrap_or_default() })

@@ -55,15 +55,23 @@ impl Run {
     }
 }
 
+/// How many bytes so many sectors are.
+pub(crate) fn size_bytes(sectors: u64) -> u64 {
+    sectors
+        .checked_mul(SECTOR_BYTES)
+        .expect("devices end below 2^64 bytes")
+}
+
 fn byte_count(data: &[u8]) -> u64 {
     u64::try_from(data.len()).expect("a length in memory fits 64 bits")
 }
 
-/// A device of sectors, seen as bytes. All connections share it.
+/// A device of sectors, seen as bytes.
 #[derive(Debug)]
 pub(crate) struct ByteDevice<D> {
-    device: Arc<D>,
-    locks: SectorLocks,
+    device: D,
+    /// Shared by all that change the same sectors, each through a device of its own.
+    locks: Arc<SectorLocks>,
 }
 
 /// Whole sectors.
@@ -141,19 +149,18 @@ impl Cut {
 }
 
 impl<D: SectorDevice> ByteDevice<D> {
-    pub(crate) fn new(device: Arc<D>) -> Self {
-        Self {
-            device,
-            locks: SectorLocks::default(),
-        }
+    pub(crate) fn new(device: D, locks: Arc<SectorLocks>) -> Self {
+        Self { device, locks }
     }
 
     /// How many bytes there are.
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.device
-            .sectors()
-            .checked_mul(SECTOR_BYTES)
-            .expect("devices end below 2^64 bytes")
+        size_bytes(self.device.sectors())
+    }
+
+    /// Returns once the device is lost to the client that uses it.
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send {
+        self.device.lost()
     }
 
     /// The bytes of the range, in order.

@@ -7,8 +7,8 @@
 //! changes no thread that the device does not change itself.
 //!
 //! Guarantees: a request that was read as a whole is carried out to its end, whether the client is
-//! still there or not (only the end of the grace period at shutdown cuts it short); at most
-//! [`Rules::requests_max`] are between being read and being answered.
+//! still there or not (only the end of the grace period cuts it short, at shutdown and when the
+//! device is lost); at most [`Rules::requests_max`] are between being read and being answered.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,19 +17,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use crate::budget::{Budget, Reservation};
 use crate::byte_device::Run;
 use crate::command::{Command, Terms};
 use crate::device::DeviceError;
+use crate::ending::{End, Ending};
 use crate::export;
 use crate::incoming::{Arrival, Incoming, IncomingError};
 use crate::outgoing::{Heading, Outgoing};
@@ -54,15 +54,6 @@ pub(crate) enum ConnectionError {
     Outgoing(#[source] io::Error),
     #[error("the client keeps memory that others wait for, and neither sends nor receives")]
     Stalled,
-}
-
-/// What the server says to a connection.
-#[derive(Copy, Clone, Debug)]
-pub(crate) enum Close {
-    /// Leave at once: another client needs the seat.
-    MakeRoom,
-    /// Take no more requests, and finish those under way until then.
-    Drain { deadline: Instant },
 }
 
 pin_project! {
@@ -96,6 +87,14 @@ pub(crate) struct Rules {
     pub(crate) budget: Arc<Budget>,
 }
 
+/// A client's socket, after the handshake.
+pub(crate) struct Link<S> {
+    pub(crate) peer: Peer,
+    pub(crate) stream: S,
+    /// What was read from it already.
+    pub(crate) ahead: BytesMut,
+}
+
 /// A client in the transmission phase, over a socket `S`; `F` is a request under way.
 pub(crate) struct Connection<S, F> {
     peer: Peer,
@@ -124,11 +123,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<Vec<Run>, DeviceError>>,
 {
-    pub(crate) fn new(stream: S, peer: Peer, rules: Rules, seat: Seat) -> Self {
+    pub(crate) fn new(link: Link<S>, rules: Rules, seat: Seat) -> Self {
         Self {
-            peer,
-            stream,
-            incoming: Incoming::new(Arc::clone(&rules.budget)),
+            peer: link.peer,
+            stream: link.stream,
+            incoming: Incoming::new(Arc::clone(&rules.budget), link.ahead),
             in_flight: FuturesUnordered::new(),
             outgoing: Outgoing::new(rules.terms.structured_replies),
             rules,
@@ -143,15 +142,15 @@ where
         }
     }
 
-    /// Serves the client until it leaves or `close` tells to; `start` begins a request.
+    /// Serves the client until it leaves or its `ending` begins; `start` begins a request.
     pub(crate) async fn run(
         mut self,
-        mut close: oneshot::Receiver<Close>,
+        mut ending: Ending<'_>,
         mut start: impl FnMut(Command, Bytes) -> F,
     ) -> Result<(), ConnectionError> {
         let result = tokio::select! {
             biased;
-            close = &mut close => return self.drain(deadline(&close), start).await,
+            end = ending.begins() => return self.drain(end, ending, start).await,
             result = poll_fn(|cx| self.poll(cx, &mut start)) => result,
         };
         if result.is_ok() {
@@ -160,26 +159,39 @@ where
                 .await
                 .map_err(ConnectionError::Outgoing)
         } else {
-            self.settle(async { sleep_until(deadline(&close.await)).await })
-                .await;
+            self.settle(ending).await;
             result
         }
     }
 
-    /// Finishes what is under way until the deadline, refuses the rest, and says goodbye.
+    /// Finishes what is under way until it is due, refuses the rest, and says goodbye.
     async fn drain(
         mut self,
-        deadline: Instant,
+        end: End,
+        mut ending: Ending<'_>,
         mut start: impl FnMut(Command, Bytes) -> F,
     ) -> Result<(), ConnectionError> {
         self.accepting = false;
-        match timeout_at(deadline, poll_fn(|cx| self.poll(cx, &mut start))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                self.settle(sleep_until(deadline)).await;
+        if end == End::Lost {
+            warn!(peer = %self.peer, "the device is lost to a client; closing its connection");
+            // Its requests fail now, which says nothing new.
+            self.device_failed = true;
+        }
+        let result = tokio::select! {
+            biased;
+            result = poll_fn(|cx| self.poll(cx, &mut start)) => Some(result),
+            () = ending.is_due() => None,
+        };
+        match result {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                self.settle(ending).await;
                 return Err(error);
             }
-            Err(_) => {
+            // What the device leaves open is not answered: an error would be final, but a client
+            // whose connection ends may have another one to the same disk.
+            None if end == End::Lost => self.in_flight.clear(),
+            None => {
                 let refusal = Refusal::new(ErrorCode::ShuttingDown, "the server is shutting down");
                 for request in Pin::new(&self.in_flight).iter_pin_ref() {
                     self.outgoing.fail(request.heading.cookie, &refusal, None);
@@ -207,7 +219,7 @@ where
 
     /// Lets the requests of a client that has gone come to their end: another client may already
     /// write to the same sectors, and must find them written or not, but not half under way.
-    async fn settle(self, expired: impl Future<Output = ()>) {
+    async fn settle(self, mut ending: Ending<'_>) {
         let Self {
             stream,
             outgoing,
@@ -218,7 +230,7 @@ where
         drop((stream, outgoing, seat));
         tokio::select! {
             () = async { while in_flight.next().await.is_some() {} } => {}
-            () = expired => {}
+            () = ending.is_due() => {}
         }
     }
 
@@ -369,13 +381,6 @@ where
             }
         }
         Poll::Pending
-    }
-}
-
-fn deadline(close: &Result<Close, oneshot::error::RecvError>) -> Instant {
-    match close {
-        Ok(Close::Drain { deadline }) => *deadline,
-        Ok(Close::MakeRoom) | Err(_) => Instant::now(),
     }
 }
 

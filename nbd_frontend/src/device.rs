@@ -1,6 +1,7 @@
 //! What the server needs of a device.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -31,7 +32,9 @@ pub enum DeviceError {
     ShuttingDown,
 }
 
-/// A device that is there for as long as clients use it.
+/// A device that is there for as long as clients use it: each client opens it for itself.
+///
+/// Only a client that has chosen the export opens it, not one that asks what there is.
 pub trait SectorExport: Send + Sync + 'static {
     /// What a client uses, from the moment at which it has chosen the export.
     type Device: SectorDevice;
@@ -39,8 +42,9 @@ pub trait SectorExport: Send + Sync + 'static {
     /// How many sectors there are; told to clients that only ask.
     fn sectors(&self) -> u64;
 
-    /// A client has chosen the export. The device is dropped when that client has gone and none of
-    /// its requests is under way. Dropped when the client goes first.
+    /// A client has chosen the export, and waits for as long as this takes. The device is dropped
+    /// when that client has gone and none of its requests is under way any more. When the client
+    /// goes first, or the server shuts down, the future is dropped.
     fn open(&self) -> impl Future<Output = Result<Self::Device, Unavailable>> + Send;
 }
 
@@ -86,5 +90,69 @@ pub trait SectorDevice: Send + Sync + 'static {
     /// requests fail, and whatever it cached may be stale. Never returns as a rule.
     fn lost(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+}
+
+/// A device that all clients share.
+impl<D: SectorDevice> SectorDevice for Arc<D> {
+    fn sectors(&self) -> u64 {
+        D::sectors(self)
+    }
+
+    fn read(
+        &self,
+        first: u64,
+        count: u64,
+    ) -> impl Future<Output = Result<Vec<Piece>, DeviceError>> + Send {
+        D::read(self, first, count)
+    }
+
+    fn write(
+        &self,
+        first: u64,
+        data: Bytes,
+    ) -> impl Future<Output = Result<(), DeviceError>> + Send {
+        D::write(self, first, data)
+    }
+
+    fn discard(
+        &self,
+        first: u64,
+        count: u64,
+    ) -> impl Future<Output = Result<(), DeviceError>> + Send {
+        D::discard(self, first, count)
+    }
+
+    fn flush(&self) -> impl Future<Output = Result<(), DeviceError>> + Send {
+        D::flush(self)
+    }
+
+    fn lost(&self) -> impl Future<Output = ()> + Send {
+        D::lost(self)
+    }
+}
+
+/// The export of a device that is always there: every client gets it at once, and all share it.
+#[derive(Debug)]
+pub struct AlwaysOpen<D> {
+    device: Arc<D>,
+}
+
+impl<D> AlwaysOpen<D> {
+    /// The export of this device.
+    pub fn new(device: Arc<D>) -> Self {
+        Self { device }
+    }
+}
+
+impl<D: SectorDevice> SectorExport for AlwaysOpen<D> {
+    type Device = Arc<D>;
+
+    fn sectors(&self) -> u64 {
+        self.device.sectors()
+    }
+
+    async fn open(&self) -> Result<Arc<D>, Unavailable> {
+        Ok(Arc::clone(&self.device))
     }
 }

@@ -118,10 +118,11 @@ impl State {
 }
 
 impl Incoming {
-    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+    /// `ahead` is what was read of the requests before.
+    pub(crate) fn new(budget: Arc<Budget>, ahead: BytesMut) -> Self {
         Self {
             budget,
-            buffer: BytesMut::new(),
+            buffer: ahead,
             buffer_bytes: BUFFER_BYTES_MIN,
             read_bytes: 0,
             at_end_of_stream: false,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
 
-use crate::connection::Close;
+use crate::ending::Close;
 
 /// A client's place, free again when dropped.
 #[derive(Debug)]
@@ -23,6 +23,11 @@ impl Seat {
     /// The client chose an export.
     pub(crate) fn negotiated(&self) {
         self.negotiated.store(true, Ordering::Relaxed);
+    }
+
+    /// The client could not have the export that it chose, and chooses again.
+    pub(crate) fn negotiates(&self) {
+        self.negotiated.store(false, Ordering::Relaxed);
     }
 }
 

@@ -13,14 +13,14 @@ use tracing::{debug, error, info, warn};
 
 use crate::address::Address;
 use crate::budget::Budget;
-use crate::byte_device::ByteDevice;
-use crate::connection::{Close, Connection, ConnectionError, Rules};
-use crate::device::SectorDevice;
-use crate::export::Export;
+use crate::connection::{Connection, ConnectionError, Link, Rules};
+use crate::device::{SectorExport, Unavailable};
+use crate::ending::{Close, Ending};
+use crate::export::{Export, OpenExport};
 use crate::handshake::{Agreement, HandshakeError, Offer, negotiate};
 use crate::incoming::IncomingError;
 use crate::proto::STRING_BYTES_MAX;
-use crate::seats::{Admission, ConnectionId, Seats};
+use crate::seats::{Admission, ConnectionId, Seat, Seats};
 use crate::socket::{ListenError, Listener, Peer, Socket};
 
 /// The largest READ or WRITE that clients are told of: every client may use it, by the
@@ -83,39 +83,40 @@ pub enum ServerError {
 
 /// A server that listens, with clients waiting until it [runs](Self::run).
 #[derive(Debug)]
-pub struct Server<D> {
+pub struct Server<E> {
     listener: Listener,
     address: Address,
-    service: Arc<Service<D>>,
+    service: Arc<Service<E>>,
     connections_max: usize,
     grace: Duration,
 }
 
 /// What all connections share.
 #[derive(Debug)]
-struct Service<D> {
-    export: Export<D>,
+struct Service<E> {
+    export: Export<E>,
     budget: Arc<Budget>,
     requests_max: usize,
 }
 
-impl<D: SectorDevice> Server<D> {
+impl<E: SectorExport> Server<E> {
     /// Begins to listen. Port 0 lets the system choose a port; a unix socket that nobody answers
-    /// on is replaced.
+    /// on is replaced. A device that is always there is served as
+    /// [`AlwaysOpen`](crate::AlwaysOpen).
     pub async fn bind(
         address: &Address,
         options: Options,
-        device: Arc<D>,
+        export: Arc<E>,
     ) -> Result<Self, ServerError> {
         check_text("name", &options.export_name)?;
         check_text("description", &options.description)?;
         let (listener, address) = Listener::bind(address).await?;
-        let export = Export {
-            name: options.export_name,
-            description: options.description,
-            read_only: options.read_only,
-            device: ByteDevice::new(device),
-        };
+        let export = Export::new(
+            options.export_name,
+            options.description,
+            options.read_only,
+            export,
+        );
         let budget = Arc::new(Budget::new(options.memory_bytes_max));
         let requests_max = options.requests_max.max(1);
         Ok(Self {
@@ -138,7 +139,7 @@ impl<D: SectorDevice> Server<D> {
 
     /// The export's URI.
     pub fn uri(&self) -> String {
-        self.address.uri(&self.service.export.name)
+        self.address.uri(self.service.export.name())
     }
 
     /// Serves clients until `shutdown` is ready and they are seen off: no new ones, no new
@@ -146,7 +147,7 @@ impl<D: SectorDevice> Server<D> {
     /// ESHUTDOWN. Returns a second or so after the grace period at the latest. A unix socket's file
     /// is gone by then.
     ///
-    /// To drop this future closes all connections at once, and drops their requests.
+    /// To drop this future closes all connections at once, and drops their requests and devices.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         let mut door = Door {
@@ -177,15 +178,15 @@ impl<D: SectorDevice> Server<D> {
 }
 
 /// Where clients come in and go out.
-struct Door<D> {
-    service: Arc<Service<D>>,
+struct Door<E> {
+    service: Arc<Service<E>>,
     seats: Seats,
     tasks: JoinSet<ConnectionId>,
     /// Nobody was seated since the last trouble, which was said once and need not be said again.
     troubled: bool,
 }
 
-impl<D: SectorDevice> Door<D> {
+impl<E: SectorExport> Door<E> {
     /// Gives a new client a seat and a task, or turns it away.
     fn seat(&mut self, socket: Socket, peer: Peer) {
         let Some(admission) = self.seats.admit() else {
@@ -232,15 +233,15 @@ fn check_text(what: &'static str, text: &str) -> Result<(), ServerError> {
 }
 
 /// One client from the first byte to the last.
-async fn serve<S, D>(
+async fn serve<S, E>(
     mut stream: S,
     peer: Peer,
     admission: Admission,
-    service: Arc<Service<D>>,
+    service: Arc<Service<E>>,
 ) -> ConnectionId
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
-    D: SectorDevice,
+    E: SectorExport,
 {
     let Admission {
         id,
@@ -251,10 +252,10 @@ where
     let negotiated = tokio::select! {
         biased;
         _ = &mut close => {
-            debug!(%peer, "closed a connection that had not chosen an export");
+            debug!(%peer, "closed a connection in its handshake");
             return id;
         }
-        negotiated = negotiate(&mut stream, &offer) => negotiated,
+        negotiated = negotiate(&mut stream, &offer, |_| service.open(&peer, &seat)) => negotiated,
     };
     let agreement = match negotiated {
         Ok(Some(agreement)) => agreement,
@@ -265,12 +266,18 @@ where
         }
     };
     drop(offer);
-    seat.negotiated();
-    debug!(%peer, ?agreement, "a client chose an export");
-    let connection = Connection::new(stream, peer.clone(), service.rules(agreement), seat);
-    let export = &service.export;
+    let rules = service.rules(&agreement);
+    let Agreement { export, ahead, .. } = agreement;
+    debug!(%peer, terms = ?rules.terms, "a client has an export");
+    let link = Link {
+        peer: peer.clone(),
+        stream,
+        ahead,
+    };
+    let connection = Connection::new(link, rules, seat);
+    let ending = Ending::new(close, export.lost());
     match connection
-        .run(close, |command, payload| export.execute(command, payload))
+        .run(ending, |command, payload| export.execute(command, payload))
         .await
     {
         Ok(()) => debug!(%peer, "a client left"),
@@ -279,7 +286,7 @@ where
     id
 }
 
-impl<D: SectorDevice> Service<D> {
+impl<E: SectorExport> Service<E> {
     fn offer(&self) -> Offer {
         Offer {
             exports: vec![self.export.info()],
@@ -287,10 +294,20 @@ impl<D: SectorDevice> Service<D> {
         }
     }
 
-    fn rules(&self, agreement: Agreement) -> Rules {
-        debug_assert_eq!(agreement.export, 0, "there is one export");
+    /// Opens the export for a client, which keeps its seat for as long as that takes.
+    async fn open(&self, peer: &Peer, seat: &Seat) -> Result<OpenExport<E::Device>, Unavailable> {
+        seat.negotiated();
+        let opened = self.export.open().await;
+        if let Err(reason) = &opened {
+            warn!(%peer, %reason, "a client cannot have the export");
+            seat.negotiates();
+        }
+        opened
+    }
+
+    fn rules(&self, agreement: &Agreement<OpenExport<E::Device>>) -> Rules {
         Rules {
-            terms: self
+            terms: agreement
                 .export
                 .terms(agreement.structured_replies, PAYLOAD_BYTES_MAX),
             requests_max: self.requests_max,
@@ -300,10 +317,12 @@ impl<D: SectorDevice> Service<D> {
 }
 
 fn report_handshake(peer: &Peer, error: &HandshakeError) {
-    if let HandshakeError::Socket(source) = error {
-        debug!(%peer, %source, "a client left in its handshake");
-    } else {
-        info!(%peer, %error, "closed a connection in its handshake");
+    match error {
+        HandshakeError::Socket(source) => debug!(%peer, %source, "a client left in its handshake"),
+        HandshakeError::LeftTooEarly => debug!(%peer, %error, "a client left in its handshake"),
+        // Its reason was said when it became known.
+        HandshakeError::Unavailable(_) => debug!(%peer, %error, "closed a connection"),
+        _ => info!(%peer, %error, "closed a connection in its handshake"),
     }
 }
 
@@ -321,6 +340,7 @@ fn report(peer: &Peer, error: &ConnectionError) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::AlwaysOpen;
     use crate::memory::MemoryDevice;
 
     fn spawnable<F: Future + Send>(future: F) -> F {
@@ -330,8 +350,8 @@ mod tests {
     #[tokio::test]
     async fn a_server_may_run_in_a_task_of_its_own() {
         let address = "127.0.0.1:0".parse().unwrap();
-        let device = Arc::new(MemoryDevice::new(1));
-        let server = Server::bind(&address, Options::default(), device)
+        let export = Arc::new(AlwaysOpen::new(Arc::new(MemoryDevice::new(1))));
+        let server = Server::bind(&address, Options::default(), export)
             .await
             .unwrap();
         spawnable(server.run(async {})).await;

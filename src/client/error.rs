@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::domain::{Generation, Holder};
+use super::Utc;
+use crate::domain::{Generation, Holder, Rank};
 
 /// Why something was not done. A missing majority is waited for, unless a deadline was set.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -10,7 +11,7 @@ pub enum ClientError {
     /// Somebody else holds the disk.
     #[error(
         "the disk is held by {} through process {} since {}; detach it there, or take it over",
-        .0.client, .0.process, .0.since
+        .0.client, .0.process, Utc(.0.since)
     )]
     Held(Box<Holder>),
     /// Somebody else has taken the disk over: the attachment is over, and what was not answered
@@ -47,7 +48,7 @@ pub enum ClientError {
     #[error("process {process} does not let this client in: {why}")]
     Rejected {
         /// By rank.
-        process: crate::domain::Rank,
+        process: Rank,
         /// Why.
         why: String,
     },

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
 use crate::domain::{AttachKind, JoinKey};
 
 /// How a client attaches: [`exclusive`](Self::exclusive) is the usual way.
@@ -23,9 +26,9 @@ impl AttachOptions {
     }
 
     /// As one of the gateways of one device, which all know this name and secret.
-    pub fn join(_name: &str, _secret: &[u8]) -> Self {
-        let _key: Option<JoinKey> = None;
-        todo!("client")
+    pub fn join(name: &str, secret: &[u8]) -> Self {
+        let join = Some(join_key(name, secret));
+        Self::new(AttachKind::Exclusive { join })
     }
 
     /// Beside other hosts, which coordinate themselves.
@@ -44,5 +47,31 @@ impl AttachOptions {
             take_over: false,
             deadline: None,
         }
+    }
+}
+
+/// HMAC-SHA256 with the secret as its key over a label and the name: who sees it learns neither.
+fn join_key(name: &str, secret: &[u8]) -> JoinKey {
+    const LABEL: &[u8] = b"atdd join v1";
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    mac.update(LABEL);
+    mac.update(name.as_bytes());
+    JoinKey(mac.finalize().into_bytes().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gateways of different versions must join one another.
+    #[test]
+    fn golden_join_key() {
+        let JoinKey(key) = join_key("disk", b"secret");
+        assert_eq!(
+            hex::encode(key),
+            "a4222a945b4f9eeaf4766003f762975dbfda89c3c225cb0c9af10e9d235e0c3c"
+        );
+        assert_ne!(join_key("disk", b"Secret"), JoinKey(key));
+        assert_ne!(join_key("disk2", b"secret"), JoinKey(key));
     }
 }

@@ -1,10 +1,10 @@
-//! Asking a process how it is.
+//! What operators ask of a single process.
 
 use std::time::Duration;
 
 use crate::config::Cluster;
-use crate::domain::{Rank, StatusReport};
-use crate::net::{NetError, fetch_status};
+use crate::domain::{AttachmentsReport, OwnerId, Rank, StatusReport};
+use crate::net::{NetError, fetch_attachments, fetch_status, release_attachment};
 use crate::wire::ClientKey;
 
 /// How long a process may take to answer. One that is paused or cut off does not answer at all.
@@ -17,14 +17,34 @@ pub enum StatusError {
     #[error("no answer")]
     Session(#[from] NetError),
     /// What it says cannot be understood.
-    #[error("the answer is not a status report")]
+    #[error("the answer is not the report that was asked for")]
     Malformed(#[from] serde_json::Error),
 }
 
 /// What the process of this rank says of itself, within two seconds.
 pub async fn status(cluster: &Cluster, rank: Rank) -> Result<StatusReport, StatusError> {
-    let address = cluster.processes.address(rank).to_string();
-    let key = ClientKey::new(cluster.client_key.bytes());
+    let (address, key) = dialled(cluster, rank);
     let json = fetch_status(&address, Some(rank), cluster.id, &key, DEADLINE).await?;
     Ok(serde_json::from_slice(&json)?)
+}
+
+/// Which attachments the process of this rank runs, within two seconds.
+pub async fn attachments(cluster: &Cluster, rank: Rank) -> Result<AttachmentsReport, StatusError> {
+    let (address, key) = dialled(cluster, rank);
+    let json = fetch_attachments(&address, Some(rank), cluster.id, &key, DEADLINE).await?;
+    Ok(serde_json::from_slice(&json)?)
+}
+
+/// Has the process of this rank end the attachments of an owner, as if another had taken the disk
+/// over; whether it ran any. Takes no longer than two seconds.
+pub async fn release(cluster: &Cluster, rank: Rank, owner: OwnerId) -> Result<bool, StatusError> {
+    let (address, key) = dialled(cluster, rank);
+    let answer =
+        release_attachment(&address, Some(rank), cluster.id, &key, owner, DEADLINE).await?;
+    Ok(answer)
+}
+
+fn dialled(cluster: &Cluster, rank: Rank) -> (String, ClientKey) {
+    let address = cluster.processes.address(rank).to_string();
+    (address, ClientKey::new(cluster.client_key.bytes()))
 }

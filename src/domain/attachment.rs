@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::status::rank_number;
 use super::{Generation, OwnerId, Rank};
 
 /// What tells the gateways of one device from everyone else: derived from the attachment's name
@@ -122,4 +125,130 @@ pub enum OperationError {
     /// The process is going away; the outcome is unknown.
     #[error("the process is shutting down")]
     ShuttingDown,
+}
+
+/// The attachments that one process runs, asked for by `atdd attachments`; travels as JSON.
+///
+/// Processes of different versions understand one another's, by the rules of
+/// [`StatusReport`](super::StatusReport).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentsReport {
+    /// Who speaks.
+    #[serde(with = "rank_number")]
+    pub rank: Rank,
+    /// One for each session that is attached, in no particular order.
+    #[serde(default)]
+    pub attachments: Vec<AttachmentReport>,
+}
+
+/// What a client's session holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentReport {
+    /// Whose it is, as 32 hex digits: what `--release` takes.
+    #[serde(with = "owner_digits")]
+    pub owner: OwnerId,
+    /// How it uses the volume.
+    #[serde(default)]
+    pub kind: ReportedKind,
+    /// Under which generation.
+    #[serde(default, with = "generation_number")]
+    pub generation: Generation,
+    /// Where the client is, for people.
+    #[serde(default)]
+    pub client: String,
+    /// When it was granted, in seconds since 1970 by the process's clock.
+    #[serde(default)]
+    pub since: u64,
+}
+
+/// How an attachment uses the volume, as it is reported.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportedKind {
+    /// Alone, or as the first of several gateways.
+    Exclusive,
+    /// As a further gateway of an exclusive attachment.
+    Joined,
+    /// Beside other hosts.
+    Shared,
+    /// Without ever writing.
+    ReadOnly,
+    /// A kind of a newer version.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// An owner as 32 hex digits.
+mod owner_digits {
+    use super::{Deserialize, Deserializer, OwnerId, Serializer};
+    use serde::de::Error;
+
+    pub(super) fn serialize<S: Serializer>(owner: &OwnerId, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(owner)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<OwnerId, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A generation as a JSON number.
+mod generation_number {
+    use super::{Deserialize, Deserializer, Generation, Serialize, Serializer};
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for a reference"
+    )]
+    pub(super) fn serialize<S: Serializer>(of: &Generation, to: S) -> Result<S::Ok, S::Error> {
+        of.0.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Generation, D::Error> {
+        u64::deserialize(from).map(Generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_keeps_its_form_in_json() {
+        let golden = concat!(
+            r#"{"rank":2,"attachments":[{"owner":"0102030405060708090a0b0c0d0e0f10","#,
+            r#""kind":"read_only","generation":7,"client":"10.0.0.9:5123","since":1760000000}]}"#
+        );
+        let report = AttachmentsReport {
+            rank: Rank::new(2).unwrap(),
+            attachments: vec![AttachmentReport {
+                owner: OwnerId([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+                kind: ReportedKind::ReadOnly,
+                generation: Generation(7),
+                client: "10.0.0.9:5123".to_owned(),
+                since: 1_760_000_000,
+            }],
+        };
+        assert_eq!(serde_json::to_string(&report).unwrap(), golden);
+        assert_eq!(
+            serde_json::from_str::<AttachmentsReport>(golden).unwrap(),
+            report
+        );
+    }
+
+    #[test]
+    fn reports_of_older_and_newer_versions_are_understood() {
+        let of = |owner: &str| {
+            let json = format!(
+                r#"{{"rank":1,"moon":1,"attachments":[{{"owner":"{owner}","kind":"new"}}]}}"#
+            );
+            serde_json::from_str::<AttachmentsReport>(&json)
+        };
+        let report = of(&"ab".repeat(16)).unwrap();
+        assert_eq!(report.attachments[0].kind, ReportedKind::Unknown);
+        assert!(of("ab").is_err() && of(&"xy".repeat(16)).is_err());
+        let empty: AttachmentsReport = serde_json::from_str(r#"{"rank":1}"#).unwrap();
+        assert!(empty.attachments.is_empty());
+    }
 }

@@ -1,6 +1,7 @@
 //! Fences: what a process knows of the newest generation (`ATTACHMENTS.md`).
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::{Generation, Incarnation, Rank};
 
@@ -14,6 +15,22 @@ impl fmt::Display for OwnerId {
         f.write_str(&hex::encode(self.0))
     }
 }
+
+/// The form of [`Display`](fmt::Display): 32 hex digits.
+impl FromStr for OwnerId {
+    type Err = OwnerIdError;
+
+    fn from_str(text: &str) -> Result<Self, OwnerIdError> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| OwnerIdError)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// Something is no [`OwnerId`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an owner is written as 32 hex digits")]
+pub struct OwnerIdError;
 
 impl fmt::Debug for OwnerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -131,7 +131,8 @@ pub enum Answer {
     /// it.
     Opened,
     /// To any question but [`Question::Fence`]: its authority is older than this fence, or it asks
-    /// to open a generation that is another's. Nothing was done, and nothing will be.
+    /// to open a generation that is another's. Nothing is done about it from now on; a store that
+    /// was under way when the fence came may have taken effect.
     Refused {
         /// The newest generation that is known here.
         fence: Fence,

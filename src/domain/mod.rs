@@ -17,12 +17,13 @@ mod status;
 
 pub use address::{INDEX_LIMIT, SECTOR_SIZE, SECTOR_SIZE_U64, SectorAddress, SectorRange, Volume};
 pub use attachment::{
-    Attach, AttachKind, AttachRefusal, CLIENT_NAME_BYTES_MAX, Holder, JoinKey, OperationError,
+    Attach, AttachKind, AttachRefusal, AttachmentReport, AttachmentsReport, CLIENT_NAME_BYTES_MAX,
+    Holder, JoinKey, OperationError, ReportedKind,
 };
 pub use birth::{Birth, StoreId};
 pub use cluster::{ClusterId, ClusterIdError};
 pub use extent::{Content, Extent, Held, Vote};
-pub use fence::{FENCE_BYTES, Fence, Mode, OwnerId, Tag};
+pub use fence::{FENCE_BYTES, Fence, Mode, OwnerId, OwnerIdError, Tag};
 pub use message::{ATTACH_SHARD, Answer, OperationId, Question, Reply, Request, RequestId};
 pub use runs::Runs;
 pub use stamp::{Generation, Incarnation, Rank, STAMP_BYTES, Stamp};

@@ -41,6 +41,13 @@ pub struct StatusReport {
     /// Where it serves NBD, if it does: the URI that clients take.
     #[serde(default)]
     pub nbd: Option<String>,
+    /// The newest generation of the disk that is stable in its store.
+    #[serde(default)]
+    pub generation: u64,
+    /// How many records its store has made since its start of ranges that were settled without
+    /// their values.
+    #[serde(default)]
+    pub settle_records: u64,
 }
 
 /// What a process is doing.
@@ -82,7 +89,7 @@ pub struct PeerStatus {
 }
 
 /// A rank as a JSON number from 1 to 254.
-mod rank_number {
+pub(super) mod rank_number {
     use super::{Deserialize, Deserializer, Rank, Serialize, Serializer};
     use serde::de::Error;
 
@@ -90,11 +97,16 @@ mod rank_number {
         clippy::trivially_copy_pass_by_ref,
         reason = "serde asks for a reference"
     )]
-    pub(super) fn serialize<S: Serializer>(rank: &Rank, to: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(
+        rank: &Rank,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         rank.number().serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Rank, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Rank, D::Error> {
         Rank::new(u8::deserialize(from)?).ok_or_else(|| D::Error::custom("0 and 255 are no ranks"))
     }
 }
@@ -151,6 +163,8 @@ mod tests {
             }],
             waiting_for_space: false,
             nbd: Some("nbd://127.0.0.1:10809".to_owned()),
+            generation: 4,
+            settle_records: 9,
         }
     }
 
@@ -164,7 +178,7 @@ mod tests {
             r#""state":{"is":"waiting_for_birth","missing":[2,3]},"#,
             r#""sectors_stored":1000,"disk_sectors":262144,"operations_in_flight":3,"#,
             r#""peers":[{"rank":1,"connected":true}],"waiting_for_space":false,"#,
-            r#""nbd":"nbd://127.0.0.1:10809"}"#
+            r#""nbd":"nbd://127.0.0.1:10809","generation":4,"settle_records":9}"#
         );
         assert_eq!(json, golden);
         assert_eq!(
@@ -190,6 +204,7 @@ mod tests {
     fn reports_of_older_and_newer_versions_are_understood() {
         let older: StatusReport = serde_json::from_str(r#"{"rank":1}"#).unwrap();
         assert_eq!(older.state, ProcessState::Unknown);
+        assert_eq!((older.generation, older.settle_records), (0, 0));
         let newer = r#"{"rank":1,"state":{"is":"rebuilding","percent":3},"moon":"full"}"#;
         let newer: StatusReport = serde_json::from_str(newer).unwrap();
         assert_eq!(newer.state, ProcessState::Unknown);

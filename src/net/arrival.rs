@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::classic::ClassicConnection;
-use super::client_session;
+use super::client_session::ClientSession;
 use super::connections::Place;
 use super::failures::Failures;
 use super::listener::Shared;
@@ -63,7 +63,7 @@ async fn stay<H: Host, D: Disk>(
         return;
     };
     let ended = match arrival {
-        Ok(Arrival::Session) => session(stream, place, shared).await,
+        Ok(Arrival::Session) => session(stream, address, place, shared).await,
         Ok(Arrival::Client(failures)) => classic(stream, address, &place, shared, failures).await,
         Err(error) => Err(error),
     };
@@ -218,6 +218,7 @@ async fn classic<H: Host, D: Disk>(
 
 async fn session<H: Host, D: Disk>(
     mut stream: TcpStream,
+    address: SocketAddr,
     place: Place,
     shared: &Shared<H, D>,
 ) -> Result<(), NetError> {
@@ -240,9 +241,13 @@ async fn session<H: Host, D: Disk>(
     let (hello, first, reader, writer) = proof??;
     let Some(peer) = hello.sender else {
         place.become_client()?;
-        let stage = shared.stage.clone();
-        let (host, settings) = (&*shared.host, &shared.settings);
-        return client_session::run(host, settings, stage, first, reader, writer).await;
+        let session = ClientSession {
+            host: &*shared.host,
+            settings: &shared.settings,
+            client: address.to_string(),
+            stage: shared.stage.clone(),
+        };
+        return session.run(first, reader, writer).await;
     };
     place.become_peer()?;
     let asker = Asker {

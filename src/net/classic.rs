@@ -247,7 +247,7 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
                 Ok(())
             }
             Err(DiskError::Closing) => Err(NetError::Stopped),
-            Err(DiskError::Held(_)) => todo!("net"),
+            Err(DiskError::Held(refusal)) => Err(NetError::Held(refusal)),
             Err(DiskError::Unanswered(why)) => {
                 self.unanswered += 1;
                 if self.unanswered.is_power_of_two() {

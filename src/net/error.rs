@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::domain::{Incarnation, Rank};
+use crate::domain::{AttachRefusal, Incarnation, Rank};
 use crate::wire::{FrameError, HelloError, MessageError, SessionError};
 
 /// Why a connection, or the attempt at one, came to its end.
@@ -79,6 +79,9 @@ pub enum NetError {
     /// As many clients are connected as may be.
     #[error("as many clients are connected as may be")]
     TooManyClients,
+    /// Somebody holds the disk for himself, and the classic protocol cannot say so.
+    #[error("classic clients are not served now: {0}")]
+    Held(AttachRefusal),
     /// Its place was given to a newer connection.
     #[error("its place was given to a newer connection")]
     NoRoom,

@@ -43,7 +43,16 @@ struct Waiting {
 #[derive(Debug)]
 enum Known {
     Waiting { place: u64 },
-    UnderWay { cost: u64, store: bool },
+    UnderWay { cost: u64, asked: Asked },
+}
+
+/// What a request under way asks, as far as its answer has to fit.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Held,
+    Store,
+    Fence,
+    Open,
 }
 
 impl LinkQueue {
@@ -113,16 +122,17 @@ impl LinkQueue {
             && let Some(place) = self.next()
         {
             let next = &self.waiting[&place];
-            let (cost, id, store) = (next.cost, next.request.id, is_store(&next.request));
+            let (cost, id) = (next.cost, next.request.id);
+            let asked = Asked::of(&next.request.question);
             taken.push(self.forget(place));
             taken_bytes += cost;
             self.under_way.requests += 1;
             self.under_way.bytes += cost;
-            if store {
+            if asked == Asked::Store {
                 self.stores_under_way.requests += 1;
                 self.stores_under_way.bytes += cost;
             }
-            self.known.insert(id, Known::UnderWay { cost, store });
+            self.known.insert(id, Known::UnderWay { cost, asked });
         }
         taken
     }
@@ -152,8 +162,7 @@ impl LinkQueue {
 
     /// Checks that a reply answers something that is under way, which it then no longer is.
     pub(super) fn answered(&mut self, reply: &Reply) -> Result<(), NetError> {
-        let store = self.end(reply.id)?;
-        if store == matches!(reply.answer, Answer::Stored) {
+        if self.end(reply.id)?.fits(&reply.answer) {
             Ok(())
         } else {
             Err(NetError::Fault("a reply does not fit its request".into()))
@@ -185,8 +194,8 @@ impl LinkQueue {
         self.dropped
     }
 
-    fn end(&mut self, id: RequestId) -> Result<bool, NetError> {
-        let Some(&Known::UnderWay { cost, store }) = self.known.get(&id) else {
+    fn end(&mut self, id: RequestId) -> Result<Asked, NetError> {
+        let Some(&Known::UnderWay { cost, asked }) = self.known.get(&id) else {
             return Err(NetError::Fault(
                 "a reply answers nothing that was asked".into(),
             ));
@@ -194,11 +203,11 @@ impl LinkQueue {
         self.known.remove(&id);
         self.under_way.requests -= 1;
         self.under_way.bytes -= cost;
-        if store {
+        if asked == Asked::Store {
             self.stores_under_way.requests -= 1;
             self.stores_under_way.bytes -= cost;
         }
-        Ok(store)
+        Ok(asked)
     }
 
     fn drop_excess(&mut self) {
@@ -221,6 +230,28 @@ impl LinkQueue {
     }
 }
 
+impl Asked {
+    fn of(question: &Question) -> Self {
+        match question {
+            Question::Stamps { .. } | Question::Values { .. } => Self::Held,
+            Question::Store { .. } => Self::Store,
+            Question::Fence => Self::Fence,
+            Question::Open { .. } => Self::Open,
+        }
+    }
+
+    /// Whether this answer is one to the question. To be refused may happen to every one.
+    fn fits(self, answer: &Answer) -> bool {
+        match answer {
+            Answer::Held(_) => self == Self::Held,
+            Answer::Stored => self == Self::Store,
+            Answer::Fence { .. } => self == Self::Fence,
+            Answer::Opened => self == Self::Open,
+            Answer::Refused { .. } => true,
+        }
+    }
+}
+
 /// One part in so many of the credit is for questions alone.
 const QUESTIONS_PART: u32 = 4;
 
@@ -230,7 +261,7 @@ const NOTHING: Credit = Credit {
 };
 
 fn is_store(request: &Request) -> bool {
-    matches!(request.question, Question::Store { .. })
+    Asked::of(&request.question) == Asked::Store
 }
 
 /// Whether one more request of this cost may be under way. The one that grants the credit reckons

@@ -5,8 +5,11 @@
 //!       |                                                      ^
 //!   Listener -- arrival --+-- ClassicConnection -- Disk        |
 //!       |                 +-- PeerConnection ---- Host    LinkConnection
-//!   Connections           +-- client_session ---- Host         |
+//!   Connections           +-- ClientSession ----- Host         |
 //!                                                       RegisterClient -- PeerEvents
+//!  a process
+//!       |
+//!   ClientConnection -- the client library, operators' questions
 //! ```
 //!
 //! Between two processes there are two connections: on each its connector asks, and its listener
@@ -21,6 +24,7 @@
 //! | connections | [`Settings::connections_max`], [`Settings::clients_max`], and a session for each peer |
 //! | requests of a classic client, with their responses | [`Settings::classic_in_flight_max`]; then it is not read |
 //! | requests of a peer, with their replies | the credit that it was granted; beyond it is a fault |
+//! | questions of a client's session, with their answers | the credit that it was granted; beyond it is a fault |
 //! | requests to a peer that are under way | the credit that it grants |
 //! | requests to a peer that wait | admission of client requests, and [`Settings::queue_requests_max`] and [`Settings::queue_bytes_max`] for what is finished |
 //! | bytes that were received | a message, once its connection is authenticated; before that half a request, or a first frame |
@@ -35,6 +39,8 @@
 mod absence;
 mod arrival;
 mod classic;
+mod client_connection;
+mod client_questions;
 mod client_session;
 mod connections;
 mod error;
@@ -54,12 +60,13 @@ mod refusals;
 mod settings;
 mod socket;
 mod stage;
-mod status_client;
 mod transport;
 
 #[cfg(test)]
 mod tests;
 
+pub use client_connection::{ClientConnection, ClientLimits, ClientReceiver, ClientSender};
+pub use client_questions::{fetch_attachments, fetch_status, release_attachment};
 pub use connections::Connections;
 pub use error::NetError;
 pub use host::{Attached, Disk, DiskError, Host, NeverAttached, PeerEvents};
@@ -70,4 +77,3 @@ pub use peer_session::PeerSession;
 pub use peer_sessions::PeerSessions;
 pub use settings::Settings;
 pub use stage::Stage;
-pub use status_client::fetch_status;

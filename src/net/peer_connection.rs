@@ -74,6 +74,7 @@ async fn hear<H: Host>(
     loop {
         tokio::select! {
             // What has arrived is looked at first: this process may have been the one that slept.
+            // (Not so for clients: `client_session` says why.)
             biased;
             received = reader.read(&mut messages) => received?,
             () = quiet.elapsed() => {

@@ -39,6 +39,15 @@ pub struct Settings {
     pub heartbeat_after: Duration,
     /// After so long without receiving anything, the other end counts as dead.
     pub dead_after: Duration,
+    /// After so long without sending anything to a client, a heartbeat is sent. More often than to
+    /// peers: a client is to go on through another process within two seconds.
+    pub client_heartbeat_after: Duration,
+    /// After so long without receiving anything from a client its session is dropped, with what it
+    /// has attached.
+    pub client_dead_after: Duration,
+    /// What a client may have under way in its session: questions, and the bytes that they and
+    /// their answers carry.
+    pub client_credit: Credit,
     /// The shortest pause before connecting again.
     pub reconnect_min: Duration,
     /// The longest pause before connecting again.
@@ -64,6 +73,12 @@ impl Default for Settings {
             handshake_deadline: Duration::from_secs(3),
             heartbeat_after: Duration::from_secs(1),
             dead_after: Duration::from_secs(3),
+            client_heartbeat_after: Duration::from_millis(500),
+            client_dead_after: Duration::from_secs(3),
+            client_credit: Credit {
+                requests: 1024,
+                bytes: 32 << 20,
+            },
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_secs(1),
         }

@@ -1,6 +1,7 @@
 //! Whole messages over a session's sealed bytes.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -142,6 +143,10 @@ pub(super) struct SealedWriter<W> {
     sealer: Sealer,
     /// What the next [`flush`](Self::flush) sends.
     pub(super) encoder: Encoder,
+    /// What was taken from the encoder and is not sealed.
+    pieces: VecDeque<Bytes>,
+    /// How much of what was sealed last is written.
+    written: usize,
 }
 
 impl<W: AsyncWrite + Unpin> SealedWriter<W> {
@@ -150,18 +155,45 @@ impl<W: AsyncWrite + Unpin> SealedWriter<W> {
             stream,
             sealer,
             encoder: Encoder::new(),
+            pieces: VecDeque::new(),
+            written: 0,
         }
     }
 
     /// Seals everything that was encoded, in as few frames as hold it, and writes it. A batch goes
     /// out in one write; a very long one in a few, so that the other end can begin on it.
+    ///
+    /// When the future is dropped, the next one goes on where it was.
     pub(super) async fn flush(&mut self) -> Result<(), NetError> {
-        let mut pieces = VecDeque::from(self.encoder.take());
-        while !pieces.is_empty() {
-            let sealed = self.sealer.seal(&next_part(&mut pieces))?;
-            self.stream.write_all(sealed).await?;
+        loop {
+            while self.written < self.sealer.sealed().len() {
+                let rest = &self.sealer.sealed()[self.written..];
+                match self.stream.write(rest).await? {
+                    0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                    written => self.written += written,
+                }
+            }
+            if self.pieces.is_empty() {
+                self.pieces.extend(self.encoder.take());
+            }
+            if self.pieces.is_empty() {
+                return Ok(());
+            }
+            self.sealer.seal(&next_part(&mut self.pieces))?;
+            self.written = 0;
         }
-        Ok(())
+    }
+
+    /// Ends the direction, after what was flushed.
+    pub(super) async fn shutdown(&mut self) -> Result<(), NetError> {
+        Ok(self.stream.shutdown().await?)
+    }
+
+    /// Whether everything that was encoded is written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.encoder.is_empty()
+            && self.pieces.is_empty()
+            && self.written == self.sealer.sealed().len()
     }
 
     /// Whether the encoder holds so much that it should be flushed before more is put there.
@@ -171,7 +203,10 @@ impl<W: AsyncWrite + Unpin> SealedWriter<W> {
 
     /// Lets go of buffers, when nothing was sent for a while.
     pub(super) fn rest(&mut self) {
-        self.sealer.rest();
+        if self.is_idle() {
+            self.sealer.rest();
+            self.written = 0;
+        }
     }
 }
 

@@ -1,45 +1,28 @@
-//! The disk as a process's own clients see it: any range, cut into operations of the register.
+//! The disk for clients without an attachment of their own: classic ones, and those in the same
+//! program.
 //!
-//! Admission is here and nowhere else: semaphores counted in sectors bound what all clients of
-//! this process have under way, and with it every queue behind. Reads have one of their own, or
-//! they would wait behind writes that no majority has the space for. An operation keeps its permits
-//! until the register is done with it, even when its client has gone or its deadline has passed.
+//! They count as shared under the current generation ([`super::shared_authority`]). While somebody
+//! holds the volume for himself nothing of theirs is done.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::inbox::Inbox;
-use super::worker::Item;
-use crate::domain::{Extent, SECTOR_SIZE, SectorAddress, SectorRange, Volume};
-use crate::register::{
-    Command, DISCARD_SECTORS_MAX, OPERATION_SECTORS_MAX, Outcome, RegisterError,
-};
-
-/// What all clients of a process may have under way, in sectors: 64 MiB.
-pub(crate) const ADMISSION_SECTORS: u16 = 16 * 1024;
-
-/// The part of it that is for reads.
-const READ_SECTORS: u16 = ADMISSION_SECTORS / 2;
-
-/// What a discard costs of it: its size on disk and in messages does not grow with its length.
-const DISCARD_COST: u32 = 8;
-
-/// Pieces of one request that are under way together.
-const PIECES_IN_FLIGHT_MAX: usize = 64;
-
-/// Sectors that one worker serves in a row; operations never span two such stripes.
-const STRIPE_SECTORS: u64 = DISCARD_SECTORS_MAX as u64;
+use super::operations::Operations;
+use super::shared_authority::SharedAuthority;
+use crate::domain::{AttachRefusal, Content, Extent, SectorAddress};
+use crate::net;
+use crate::register::RegisterError;
 
 /// Why a request of a client failed. A missing majority is waited for, unless a deadline was set.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    /// The register could not do it.
+    /// The register could not do it. A change that was fenced is of unknown outcome.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// Nothing was done: the volume is not open to whoever has no attachment of his own.
+    #[error(transparent)]
+    Held(#[from] AttachRefusal),
     /// The request reaches past the end of the disk.
     #[error("sectors {first} to {last} were asked for, of a disk of {sectors}")]
     PastEnd {
@@ -61,308 +44,93 @@ pub enum DiskError {
 /// A handle to the disk; clones share it.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    shared: Arc<Shared>,
+    operations: Operations,
+    authority: SharedAuthority,
 }
-
-#[derive(Debug)]
-struct Shared {
-    sectors: u64,
-    workers: Vec<Arc<Inbox<Item>>>,
-    reads: Arc<Semaphore>,
-    changes: Arc<Semaphore>,
-    io_timeout: Option<Duration>,
-}
-
-type Pending = oneshot::Receiver<Result<Outcome, RegisterError>>;
 
 impl Disk {
-    /// The disk of `sectors` that these workers serve.
-    pub(crate) fn new(
-        sectors: u64,
-        workers: Vec<Arc<Inbox<Item>>>,
-        io_timeout: Option<Duration>,
-    ) -> Self {
-        let semaphore = |sectors: u16| Arc::new(Semaphore::new(usize::from(sectors)));
+    /// The disk of these operations, under this authority.
+    pub(crate) fn new(operations: Operations, authority: SharedAuthority) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                sectors,
-                workers,
-                reads: semaphore(READ_SECTORS),
-                changes: semaphore(ADMISSION_SECTORS - READ_SECTORS),
-                io_timeout,
-            }),
+            operations,
+            authority,
         }
     }
 
     /// How many sectors the disk has.
     pub fn sectors(&self) -> u64 {
-        self.shared.sectors
+        self.operations.sectors()
     }
 
     /// The values of `count` sectors from `first` on, ascending and without a gap.
     pub async fn read(&self, first: u64, count: u64) -> Result<Vec<Extent>, DiskError> {
-        let ranges = self.ranges(first, count, OPERATION_SECTORS_MAX)?;
-        let mut extents = Vec::new();
-        let commands = ranges.map(|range| Command::Read { range });
-        self.run(commands, |outcome| {
-            if let Outcome::Read(values) = outcome {
-                extents.extend(values);
+        loop {
+            let authority = self.operations.limited(self.authority.current()).await?;
+            match self.operations.read(authority, first, count).await {
+                // It has changed nothing: another one begins under the newer generation.
+                Err(DiskError::Register(RegisterError::Fenced { .. })) => {
+                    self.authority.end(authority);
+                }
+                done => return done,
             }
-        })
-        .await?;
-        Ok(extents)
+        }
     }
 
     /// Writes whole sectors from `first` on; once it returns they are stable on a majority.
     ///
     /// # Panics
     /// When the data is not whole sectors.
-    pub async fn write(&self, first: u64, mut data: Bytes) -> Result<(), DiskError> {
-        assert!(
-            data.len().is_multiple_of(SECTOR_SIZE),
-            "whole sectors are written"
-        );
-        let count =
-            u64::try_from(data.len() / SECTOR_SIZE).expect("memory is addressed in 64 bits");
-        let ranges = self.ranges(first, count, OPERATION_SECTORS_MAX)?;
-        let commands = ranges.map(|range| {
-            let bytes = usize::try_from(range.bytes()).expect("an operation fits in memory");
-            Command::Write {
-                range,
-                data: data.split_to(bytes),
-            }
-        });
-        self.run(commands, drop).await
+    pub async fn write(&self, first: u64, data: Bytes) -> Result<(), DiskError> {
+        let authority = self.operations.limited(self.authority.current()).await?;
+        let written = self.operations.write(authority, first, data).await;
+        if let Err(DiskError::Register(RegisterError::Fenced { .. })) = written {
+            self.authority.end(authority);
+        }
+        written
     }
 
     /// Makes the sectors read as zeroes and frees their space, on a majority once it returns.
     pub async fn discard(&self, first: u64, count: u64) -> Result<(), DiskError> {
-        let ranges = self.ranges(first, count, DISCARD_SECTORS_MAX)?;
-        self.run(ranges.map(|range| Command::Discard { range }), drop)
+        let authority = self.operations.limited(self.authority.current()).await?;
+        let discarded = self.operations.discard(authority, first, count).await;
+        if let Err(DiskError::Register(RegisterError::Fenced { .. })) = discarded {
+            self.authority.end(authority);
+        }
+        discarded
+    }
+}
+
+/// The classic protocol reads and writes single sectors of the first volume.
+impl net::Disk for Disk {
+    fn sectors(&self) -> u64 {
+        Disk::sectors(self)
+    }
+
+    async fn read(&self, sector: SectorAddress) -> Result<Content, net::DiskError> {
+        let mut extents = Disk::read(self, sector.index(), 1)
             .await
+            .map_err(unanswered)?;
+        let extent = extents.pop().expect("a read covers what it was asked for");
+        Ok(extent.content)
     }
 
-    /// Admits nothing more: requests that wait for admission and those that come fail with
-    /// [`DiskError::ShuttingDown`]. What was admitted goes on.
-    pub(crate) fn close(&self) {
-        self.shared.reads.close();
-        self.shared.changes.close();
-    }
-
-    /// Sectors' worth of operations that are admitted and not done.
-    #[cfg(test)]
-    fn admitted(&self) -> usize {
-        let Shared { reads, changes, .. } = &*self.shared;
-        usize::from(ADMISSION_SECTORS) - reads.available_permits() - changes.available_permits()
-    }
-
-    fn ranges(
-        &self,
-        first: u64,
-        count: u64,
-        piece_max: u32,
-    ) -> Result<impl Iterator<Item = SectorRange> + use<>, DiskError> {
-        let sectors = self.shared.sectors;
-        let end = first.saturating_add(count);
-        if end > sectors {
-            return Err(DiskError::PastEnd {
-                first,
-                last: end - 1,
-                sectors,
-            });
-        }
-        Ok(pieces(first, end, piece_max))
-    }
-
-    async fn run(
-        &self,
-        commands: impl Iterator<Item = Command>,
-        each: impl FnMut(Outcome),
-    ) -> Result<(), DiskError> {
-        match self.shared.io_timeout {
-            None => self.run_all(commands, each).await,
-            Some(limit) => tokio::time::timeout(limit, self.run_all(commands, each))
-                .await
-                .unwrap_or(Err(DiskError::TimedOut(limit))),
-        }
-    }
-
-    async fn run_all(
-        &self,
-        commands: impl Iterator<Item = Command>,
-        mut each: impl FnMut(Outcome),
-    ) -> Result<(), DiskError> {
-        let mut in_flight = VecDeque::new();
-        for command in commands {
-            if in_flight.len() == PIECES_IN_FLIGHT_MAX {
-                let oldest = in_flight.pop_front().expect("the window is full");
-                each(outcome(oldest).await?);
-            }
-            in_flight.push_back(self.begin(command).await?);
-        }
-        for pending in in_flight {
-            each(outcome(pending).await?);
-        }
-        Ok(())
-    }
-
-    async fn begin(&self, command: Command) -> Result<Pending, DiskError> {
-        let permit = self.admit(&command).await?;
-        let (done, pending) = oneshot::channel();
-        let worker = shard(command.range().first(), self.shared.workers.len());
-        self.shared.workers[worker].put(Item::Command {
-            command,
-            done,
-            permit,
-        });
-        Ok(pending)
-    }
-
-    async fn admit(&self, command: &Command) -> Result<OwnedSemaphorePermit, DiskError> {
-        let admission = match command {
-            Command::Read { .. } => &self.shared.reads,
-            Command::Write { .. } | Command::Discard { .. } | Command::Settle { .. } => {
-                &self.shared.changes
-            }
-        };
-        Arc::clone(admission)
-            .acquire_many_owned(cost(command))
+    async fn write(&self, sector: SectorAddress, data: Bytes) -> Result<(), net::DiskError> {
+        Disk::write(self, sector.index(), data)
             .await
-            .map_err(|_| DiskError::ShuttingDown)
+            .map_err(unanswered)
     }
 }
 
-async fn outcome(pending: Pending) -> Result<Outcome, DiskError> {
-    pending
-        .await
-        .map_err(|_| DiskError::ShuttingDown)?
-        .map_err(DiskError::Register)
-}
-
-fn cost(command: &Command) -> u32 {
-    match command {
-        Command::Read { range } | Command::Write { range, .. } => range.count(),
-        Command::Discard { .. } | Command::Settle { .. } => DISCARD_COST,
-    }
-}
-
-/// Which of `workers` serves a sector.
-pub(crate) fn shard(address: SectorAddress, workers: usize) -> usize {
-    let workers = u64::try_from(workers).expect("workers are few");
-    let stripe = address.to_bits() / STRIPE_SECTORS;
-    usize::try_from(stripe % workers).expect("less than the number of workers")
-}
-
-/// The sectors from `first` to before `end`, in pieces that never cross a stripe.
-fn pieces(first: u64, end: u64, piece_max: u32) -> impl Iterator<Item = SectorRange> {
-    let mut next = first;
-    std::iter::from_fn(move || {
-        if next >= end {
-            return None;
+fn unanswered(error: DiskError) -> net::DiskError {
+    match error {
+        DiskError::ShuttingDown | DiskError::Held(AttachRefusal::ShuttingDown) => {
+            net::DiskError::Closing
         }
-        let stripe_end = (next / STRIPE_SECTORS + 1) * STRIPE_SECTORS;
-        let count = u64::from(piece_max).min(stripe_end - next).min(end - next);
-        let address = SectorAddress::new(Volume(0), next).expect("a disk ends below the limit");
-        let count = u32::try_from(count).expect("no more than a piece");
-        next += u64::from(count);
-        Some(SectorRange::new(address, count).expect("a piece lies within the disk"))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_cover_a_range_once_and_stay_in_their_stripe() {
-        let (first, end) = (STRIPE_SECTORS - 300, 2 * STRIPE_SECTORS + 5);
-        let mut next = first;
-        for piece in pieces(first, end, OPERATION_SECTORS_MAX) {
-            assert_eq!(piece.first().index(), next);
-            assert!(piece.count() <= OPERATION_SECTORS_MAX);
-            assert_eq!(shard(piece.first(), 7), shard(piece.last(), 7));
-            next += u64::from(piece.count());
+        DiskError::Held(refusal) => net::DiskError::Held(refusal),
+        // Nobody knows how it ended: the client finds out by reading, over a new connection.
+        DiskError::Register(RegisterError::Fenced { by }) => {
+            net::DiskError::Held(AttachRefusal::Fenced { by: by.generation })
         }
-        assert_eq!(next, end);
-        assert_eq!(pieces(5, 5, 1).count(), 0);
-        assert_eq!(pieces(0, 1 << 28, DISCARD_SECTORS_MAX).count(), 4096);
-    }
-
-    #[tokio::test]
-    async fn a_range_past_the_end_is_refused() {
-        let disk = Disk::new(10, vec![Arc::new(Inbox::new())], None);
-        assert!(matches!(
-            disk.read(9, 2).await,
-            Err(DiskError::PastEnd { last: 10, .. })
-        ));
-        assert!(matches!(
-            disk.read(u64::MAX, 2).await,
-            Err(DiskError::PastEnd { .. })
-        ));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_deadline_answers_the_client_and_leaves_the_operation_its_place() {
-        let inbox = Arc::new(Inbox::new());
-        let disk = Disk::new(10, vec![Arc::clone(&inbox)], Some(Duration::from_secs(1)));
-        assert!(matches!(disk.read(0, 3).await, Err(DiskError::TimedOut(_))));
-        assert_eq!(disk.admitted(), 3);
-        let mut items = Vec::new();
-        inbox.take(&mut items).await;
-        drop(items);
-        assert_eq!(disk.admitted(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn reads_are_admitted_however_many_writes_are_stuck() {
-        let inbox = Arc::new(Inbox::new());
-        let disk = Disk::new(1 << 20, vec![Arc::clone(&inbox)], None);
-        let mebibyte = Bytes::from(vec![1; 1 << 20]);
-        let mut writers = tokio::task::JoinSet::new();
-        for number in 0..u64::from(ADMISSION_SECTORS) / 256 {
-            let (disk, data) = (disk.clone(), mebibyte.clone());
-            writers.spawn(async move { disk.write(number * 256, data).await });
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let mut stuck = Vec::new();
-        inbox.take(&mut stuck).await;
-        let mut items = Vec::new();
-        tokio::select! {
-            _ = disk.read(0, 1) => panic!("nobody answers"),
-            _ = inbox.take(&mut items) => {}
-            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it was not admitted"),
-        }
-        let read = |item: &Item| {
-            matches!(
-                item,
-                Item::Command {
-                    command: Command::Read { .. },
-                    ..
-                }
-            )
-        };
-        assert!(items.iter().any(read));
-        assert!(!stuck.iter().any(read));
-    }
-
-    #[tokio::test]
-    async fn requests_fail_at_once_when_the_process_stops() {
-        let inbox = Arc::new(Inbox::new());
-        let disk = Disk::new(1 << 20, vec![Arc::clone(&inbox)], None);
-        let mut items = Vec::new();
-        let waiting = async {
-            inbox.take(&mut items).await;
-            items.clear();
-        };
-        let (read, ()) = tokio::join!(disk.read(0, 1), waiting);
-        assert!(
-            matches!(read, Err(DiskError::ShuttingDown)),
-            "it was handed back"
-        );
-        disk.close();
-        assert!(matches!(
-            disk.read(0, 1).await,
-            Err(DiskError::ShuttingDown)
-        ));
+        error => net::DiskError::Unanswered(Box::new(error)),
     }
 }

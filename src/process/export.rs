@@ -1,38 +1,126 @@
 //! The disk as an NBD export.
+//!
+//! It is attached while clients use it, for itself alone: the first that opens it attaches, the
+//! others share the attachment, and after the last has gone nobody holds it. Once the attachment
+//! was fenced all connections on it are closed, since whatever their clients have cached may be
+//! stale; who opens the export then attaches afresh.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
-use nbd_frontend::{DeviceError, Piece, SectorDevice};
+use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unavailable};
+use tokio::sync::Mutex;
 
-use super::disk::{Disk, DiskError};
-use crate::domain::{Content, Extent};
+use super::attached::AttachedDisk;
+use super::attachments::Attachments;
+use crate::domain::{Attach, AttachKind, AttachRefusal, Content, Extent, OperationError, OwnerId};
 
-impl SectorDevice for Disk {
+/// The longest rest before another try, when others attach at the same time.
+const REST_MAX: Duration = Duration::from_millis(50);
+
+/// The export of one NBD server.
+#[derive(Debug)]
+pub(crate) struct NbdExport {
+    attachments: Attachments,
+    uri: OnceLock<String>,
+    /// What the clients share, if there are any. Clients that open take turns, which may last as
+    /// long as an attach does: the first attaches, the others find it done.
+    shared: Mutex<Weak<AttachedDisk>>,
+}
+
+impl NbdExport {
+    /// An export that nobody uses.
+    pub(crate) fn new(attachments: Attachments) -> Self {
+        Self {
+            attachments,
+            uri: OnceLock::new(),
+            shared: Mutex::new(Weak::new()),
+        }
+    }
+
+    /// Where the export is served, which others are told while it is used.
+    pub(crate) fn served_at(&self, uri: String) {
+        assert!(self.uri.set(uri).is_ok(), "a server has one address");
+    }
+
+    async fn attach(&self) -> Result<AttachedDisk, AttachRefusal> {
+        let uri = self
+            .uri
+            .get()
+            .map_or("an address of its own", String::as_str);
+        let client = format!("NBD at {uri}");
+        loop {
+            let attach = Attach {
+                owner: OwnerId(rand::random()),
+                kind: AttachKind::Exclusive { join: None },
+                take_over: false,
+                continues: None,
+            };
+            match self.attachments.attach(attach, &client).await {
+                Err(AttachRefusal::Contended) => {
+                    let rest = REST_MAX.mul_f64(rand::random_range(0.1..=1.0));
+                    tokio::time::sleep(rest).await;
+                }
+                attached => return attached,
+            }
+        }
+    }
+}
+
+impl SectorExport for NbdExport {
+    type Device = Arc<AttachedDisk>;
+
     fn sectors(&self) -> u64 {
-        Disk::sectors(self)
+        self.attachments.operations.sectors()
+    }
+
+    async fn open(&self) -> Result<Arc<AttachedDisk>, Unavailable> {
+        let mut shared = self.shared.lock().await;
+        if let Some(disk) = shared.upgrade()
+            && disk.ended().is_none()
+        {
+            return Ok(disk);
+        }
+        let attached = self.attach().await;
+        let disk = attached.map_err(|refusal| Unavailable(refusal.to_string()))?;
+        let disk = Arc::new(disk);
+        *shared = Arc::downgrade(&disk);
+        Ok(disk)
+    }
+}
+
+impl SectorDevice for AttachedDisk {
+    fn sectors(&self) -> u64 {
+        AttachedDisk::sectors(self)
     }
 
     async fn read(&self, first: u64, count: u64) -> Result<Vec<Piece>, DeviceError> {
-        Ok(pieces(Disk::read(self, first, count).await?))
+        Ok(pieces(AttachedDisk::read(self, first, count).await?))
     }
 
     async fn write(&self, first: u64, data: Bytes) -> Result<(), DeviceError> {
-        Ok(Disk::write(self, first, data).await?)
+        Ok(AttachedDisk::write(self, first, data).await?)
     }
 
     async fn discard(&self, first: u64, count: u64) -> Result<(), DeviceError> {
-        Ok(Disk::discard(self, first, count).await?)
+        Ok(AttachedDisk::discard(self, first, count).await?)
     }
 
     /// A completed write is stable on a majority already; there is nothing left to flush.
     async fn flush(&self) -> Result<(), DeviceError> {
         Ok(())
     }
+
+    async fn lost(&self) {
+        AttachedDisk::fenced(self).await;
+    }
 }
 
-impl From<DiskError> for DeviceError {
-    fn from(error: DiskError) -> Self {
+impl From<OperationError> for DeviceError {
+    fn from(error: OperationError) -> Self {
         match error {
-            DiskError::ShuttingDown => Self::ShuttingDown,
+            OperationError::ShuttingDown => Self::ShuttingDown,
             error => Self::Io(Box::new(error)),
         }
     }

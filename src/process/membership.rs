@@ -15,7 +15,8 @@ use tracing::{error, info, warn};
 use super::birth::{Met, Recognition, Unborn, Verdict, adopt, recognize};
 use super::run::ProcessError;
 use super::switchboard::{Connection, News, Switchboard};
-use crate::domain::{Birth, ProcessState, Rank, StoreId};
+use super::timer::sleep_until;
+use crate::domain::{Birth, Holder, ProcessState, Rank, StoreId};
 use crate::store::DiskSectors;
 use crate::wire::Introduction;
 
@@ -29,6 +30,10 @@ pub(crate) struct Membership {
     met: BTreeMap<Rank, Met>,
     /// Over which they were met.
     connections: BTreeMap<Rank, Connection>,
+    /// Those that came with another directory, and over which connection that was said last.
+    strangers: BTreeMap<Rank, Connection>,
+    /// What they say of the attachments that they run, and the keeper has not heard yet.
+    holders: BTreeMap<Rank, Vec<Holder>>,
     store: Arc<DiskSectors>,
     switchboard: Arc<Switchboard>,
     introduction: watch::Sender<Introduction>,
@@ -81,6 +86,8 @@ impl Membership {
             birth,
             met,
             connections: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            holders: BTreeMap::new(),
             store,
             switchboard,
             introduction,
@@ -117,13 +124,21 @@ impl Membership {
             News::Introduced {
                 peer,
                 connection,
-                introduction: Introduction { store, birth, .. },
+                introduction:
+                    Introduction {
+                        store,
+                        birth,
+                        holders,
+                        ..
+                    },
             } => {
                 self.met.insert(peer, Met { store, birth });
                 self.connections.insert(peer, connection);
+                self.holders.insert(peer, holders);
             }
             News::Disconnected(peer) => {
                 self.met.remove(&peer);
+                self.holders.remove(&peer);
             }
         }
     }
@@ -144,6 +159,11 @@ impl Membership {
         }
         if self.birth.is_some() {
             self.recognize_all().await?;
+            // What a process says counts only after its store is recognized.
+            for (peer, holders) in std::mem::take(&mut self.holders) {
+                self.switchboard
+                    .holders(peer, self.connections[&peer], holders);
+            }
             self.count();
         }
         Ok(())
@@ -187,11 +207,17 @@ impl Membership {
                     info!(%peer, %store, "recorded the store of a process that joined later");
                     self.switchboard.recognize(peer, connection);
                 }
-                Recognition::Stranger { recorded } => error!(
-                    %peer, %store, %recorded,
-                    "process {peer} came with another directory than the cluster was born with; \
-                     it has no vote: give it back its own directory"
-                ),
+                // It has news of itself now and then, none of which changes this.
+                Recognition::Stranger { recorded }
+                    if self.strangers.insert(peer, connection) != Some(connection) =>
+                {
+                    error!(
+                        %peer, %store, %recorded,
+                        "process {peer} came with another directory than the cluster was born \
+                         with; it has no vote: give it back its own directory"
+                    );
+                }
+                Recognition::Stranger { .. } => {}
             }
         }
         Ok(())
@@ -241,12 +267,5 @@ impl Membership {
             "no majority: operations wait until one of the processes {} is back",
             missing.join(", ")
         );
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

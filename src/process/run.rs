@@ -4,8 +4,9 @@
 //! recovered; the store, whose incarnation is raised before anything leaves the process; links
 //! and sessions; the cluster's birth; and only then the workers, which alone can acknowledge.
 //!
-//! Order of a stop: no new requests, those under way are finished or handed back, the network
-//! closes, and the store is closed last.
+//! Order of a stop: no new requests and no new attachments; what is under way is finished, and each
+//! attachment ends with its client, or it is handed back; the network closes, and the store is
+//! closed last.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +18,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 use super::disk::Disk;
+use super::export::NbdExport;
 use super::inbox::Inbox;
+use super::items::{Item, KeeperItem};
 use super::membership::Standing;
-use super::start::Start;
+use super::operations::Operations;
+use super::start::{Channels, Start};
 use super::switchboard::Switchboard;
-use super::worker::Item;
 use crate::config::Configuration;
 use crate::domain::{Rank, StoreId};
 use crate::net::{Connections, Listener, NetError, Stage};
@@ -96,8 +99,10 @@ pub struct RegisterProcess {
     address: SocketAddr,
     nbd: Option<String>,
     disk: Disk,
+    operations: Operations,
     store: Arc<DiskSectors>,
     inboxes: Vec<Arc<Inbox<Item>>>,
+    keeper: Arc<Inbox<KeeperItem>>,
     switchboard: Arc<Switchboard>,
     stage: watch::Sender<Stage>,
     standing: watch::Receiver<Standing>,
@@ -116,14 +121,9 @@ impl RegisterProcess {
     pub async fn start(configuration: Configuration) -> Result<Self, ProcessError> {
         let configuration = Arc::new(configuration);
         let listener = listen(&configuration).await?;
-        let workers = usize::from(configuration.workers());
-        let inboxes: Vec<Arc<Inbox<Item>>> = (0..workers).map(|_| Arc::new(Inbox::new())).collect();
-        let size = configuration.cluster().size.sectors();
-        let io_timeout = configuration
-            .io_timeout_seconds
-            .map(|s| Duration::from_secs(s.get()));
-        let disk = Disk::new(size, inboxes.clone(), io_timeout);
-        let nbd = bind_nbd(&configuration, &disk).await?;
+        let channels = Channels::new(&configuration);
+        let export = NbdExport::new(channels.attachments());
+        let nbd = bind_nbd(&configuration, export).await?;
         let nbd_address = nbd.as_ref().map(|server| server.address().to_string());
 
         let (failure, failed) = oneshot::channel();
@@ -133,30 +133,33 @@ impl RegisterProcess {
             store = %store.identity(), "recovered"
         );
 
-        let start = Start::new(configuration, store, inboxes, nbd_address.clone());
+        let start = Start::new(configuration, store, channels, nbd_address.clone());
         let address = listener.local_address();
         let mut tasks = JoinSet::new();
         start.spawn_links(&mut tasks);
         start.spawn_workers(&mut tasks);
-        let connections = start.spawn_listener(&mut tasks, listener, disk.clone());
+        start.spawn_keeper(&mut tasks);
+        let connections = start.spawn_listener(&mut tasks, listener);
         let mut clients = JoinSet::new();
         if let Some(server) = nbd {
             clients.spawn(serve_nbd(
                 server,
-                start.standing.1.clone(),
-                start.stage.1.clone(),
+                start.channels.standing.1.clone(),
+                start.channels.stage.1.clone(),
             ));
         }
         let membership = tokio::spawn(start.membership().run());
         Ok(Self {
             address,
             nbd: nbd_address,
-            disk,
+            disk: start.disk(),
+            operations: start.channels.operations,
             store: start.store,
-            inboxes: start.inboxes,
+            inboxes: start.channels.inboxes,
+            keeper: start.channels.keeper,
             switchboard: start.switchboard,
-            stage: start.stage.0,
-            standing: start.standing.1,
+            stage: start.channels.stage.0,
+            standing: start.channels.standing.1,
             connections,
             clients,
             tasks,
@@ -219,11 +222,12 @@ impl RegisterProcess {
         if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
             warn!("requests that no majority answered are handed back");
         }
-        self.disk.close();
+        self.operations.close();
         for inbox in &self.inboxes {
             inbox.close();
         }
         self.clients.shutdown().await;
+        self.keeper.close();
         self.stage.send_replace(Stage::Stopped);
         self.switchboard.news().close();
         if tokio::time::timeout(CLOSE_GRACE, join_all(&mut self.tasks))
@@ -248,8 +252,8 @@ async fn listen(configuration: &Configuration) -> Result<Listener, ProcessError>
 
 async fn bind_nbd(
     configuration: &Configuration,
-    disk: &Disk,
-) -> Result<Option<Server<Disk>>, ProcessError> {
+    export: NbdExport,
+) -> Result<Option<Server<NbdExport>>, ProcessError> {
     let Some(address) = &configuration.nbd else {
         return Ok(None);
     };
@@ -259,13 +263,15 @@ async fn bind_nbd(
         grace: NBD_GRACE,
         ..nbd_frontend::Options::default()
     };
-    let server = Server::bind(address, options, Arc::new(disk.clone())).await?;
+    let export = Arc::new(export);
+    let server = Server::bind(address, options, Arc::clone(&export)).await?;
+    export.served_at(server.uri());
     Ok(Some(server))
 }
 
 /// Serves NBD from the moment a majority is there, until the process stops.
 async fn serve_nbd(
-    server: Server<Disk>,
+    server: Server<NbdExport>,
     mut standing: watch::Receiver<Standing>,
     mut stage: watch::Receiver<Stage>,
 ) {

@@ -7,15 +7,14 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::attached::AttachedDisk;
-use super::disk::{Disk, DiskError};
+use super::attachments::Attachments;
 use super::membership::Standing;
 use super::switchboard::Switchboard;
 use crate::config::Configuration;
 use crate::domain::{
-    Attach, AttachRefusal, Content, Incarnation, OwnerId, PeerStatus, ProcessState, Request,
-    SectorAddress, StatusReport,
+    Attach, AttachRefusal, Incarnation, OwnerId, PeerStatus, ProcessState, Request, StatusReport,
 };
-use crate::net::{self, Host, PeerSession, Stage};
+use crate::net::{Host, PeerSession, Stage};
 use crate::store::DiskSectors;
 use crate::wire::Introduction;
 
@@ -25,6 +24,7 @@ pub(crate) struct Service {
     pub(crate) incarnation: Incarnation,
     pub(crate) store: Arc<DiskSectors>,
     pub(crate) switchboard: Arc<Switchboard>,
+    pub(crate) attachments: Attachments,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) stage: watch::Receiver<Stage>,
     /// Of each worker.
@@ -36,20 +36,19 @@ pub(crate) struct Service {
 impl Host for Service {
     type Attached = AttachedDisk;
 
-    async fn attach(
-        &self,
-        _attach: Attach,
-        _client: String,
-    ) -> Result<AttachedDisk, AttachRefusal> {
-        todo!("process")
+    async fn attach(&self, attach: Attach, client: String) -> Result<AttachedDisk, AttachRefusal> {
+        self.attachments.attach(attach, &client).await
     }
 
     async fn attachments(&self) -> Bytes {
-        todo!("process")
+        let report = self.attachments.report(self.configuration.rank());
+        serde_json::to_vec(&report)
+            .expect("a report is plain data")
+            .into()
     }
 
-    async fn release(&self, _owner: OwnerId) -> bool {
-        todo!("process")
+    async fn release(&self, owner: OwnerId) -> bool {
+        self.attachments.release(owner).await
     }
 
     fn requests(&self, from: &Arc<PeerSession>, requests: Vec<Request>) {
@@ -99,34 +98,8 @@ impl Service {
                 .collect(),
             waiting_for_space: statistics.waits_for_space,
             nbd: self.nbd.clone(),
+            generation: self.attachments.generation().0,
+            settle_records: statistics.settle_records,
         }
-    }
-}
-
-/// The classic protocol reads and writes single sectors of the first volume.
-impl net::Disk for Disk {
-    fn sectors(&self) -> u64 {
-        Disk::sectors(self)
-    }
-
-    async fn read(&self, sector: SectorAddress) -> Result<Content, net::DiskError> {
-        let mut extents = Disk::read(self, sector.index(), 1)
-            .await
-            .map_err(unanswered)?;
-        let extent = extents.pop().expect("a read covers what it was asked for");
-        Ok(extent.content)
-    }
-
-    async fn write(&self, sector: SectorAddress, data: Bytes) -> Result<(), net::DiskError> {
-        Disk::write(self, sector.index(), data)
-            .await
-            .map_err(unanswered)
-    }
-}
-
-fn unanswered(error: DiskError) -> net::DiskError {
-    match error {
-        DiskError::ShuttingDown => net::DiskError::Closing,
-        error => net::DiskError::Unanswered(Box::new(error)),
     }
 }

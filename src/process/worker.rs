@@ -9,50 +9,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use super::inbox::Inbox;
-use crate::domain::{Fence, OperationId, Rank, Reply, Request, RequestId};
+use super::items::{Item, KeeperItem};
+use super::timer::sleep_until;
+use crate::domain::{OperationId, Rank, Reply, Request, RequestId};
 use crate::net::{PeerSessions, RegisterClient};
 use crate::register::{
-    AtomicRegister, Command, Input, LoadToken, Outcome, Output, PeerFault, RegisterError,
-    StoreToken, Ticket,
+    AtomicRegister, Input, LoadToken, Outcome, Output, PeerFault, RegisterError, StoreToken, Ticket,
 };
 use crate::store::{Completion, Completions, SectorsManager, StoreRequest};
 
-/// What a worker is given to do.
-#[derive(Debug)]
-pub(crate) enum Item {
-    /// A client's operation, admitted.
-    Command {
-        /// What is wanted.
-        command: Command,
-        /// Told the outcome; dropped when the process stops first.
-        done: oneshot::Sender<Result<Outcome, RegisterError>>,
-        /// Given back when the operation is complete.
-        permit: OwnedSemaphorePermit,
-    },
-    /// Another process asks.
-    Requests {
-        /// Who.
-        from: Rank,
-        /// What it asks.
-        requests: Vec<Request>,
-    },
-    /// Another process answers.
-    Replies {
-        /// Who.
-        from: Rank,
-        /// With what.
-        replies: Vec<Reply>,
-    },
-    /// The store has done something.
-    Completions(Vec<Completion>),
-    /// The link to this process is up, new or again.
-    PeerConnected(Rank),
-}
+/// How long what would be cheaper with the answers of all processes waits for the last of them.
+const STOP_WAITING_AFTER: Duration = Duration::from_millis(20);
 
 impl Completions for Inbox<Item> {
     fn complete(&self, completions: Vec<Completion>) {
@@ -62,8 +36,12 @@ impl Completions for Inbox<Item> {
 
 /// What a worker needs around it.
 pub(crate) struct Surroundings {
+    /// Which of the process's registers it owns.
+    pub(crate) shard: u8,
     /// Where its work comes from.
     pub(crate) inbox: Arc<Inbox<Item>>,
+    /// Where the process's fence is kept.
+    pub(crate) keeper: Arc<Inbox<KeeperItem>>,
     /// The local sectors.
     pub(crate) store: Arc<dyn SectorsManager>,
     /// The links by rank; none to itself.
@@ -130,11 +108,26 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         let inbox = Arc::clone(&self.surroundings.inbox);
         let mut items = Vec::new();
-        while inbox.take(&mut items).await {
+        let mut patience: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                biased;
+                open = inbox.take(&mut items) => if !open { return },
+                () = sleep_until(patience) => {}
+            }
             for item in items.drain(..) {
                 self.accept(item);
             }
+            // However much there is to do, patience ends.
+            if patience.is_some_and(|until| until <= Instant::now()) {
+                patience = None;
+                self.step(Input::StopWaiting);
+            }
             self.flush();
+            patience = self
+                .register
+                .waits_for_more()
+                .then(|| patience.unwrap_or_else(|| Instant::now() + STOP_WAITING_AFTER));
             self.surroundings.operations.store(
                 self.register.in_flight() + self.register.queued(),
                 Ordering::Relaxed,
@@ -145,6 +138,7 @@ impl Worker {
     fn accept(&mut self, item: Item) {
         match item {
             Item::Command {
+                authority,
                 command,
                 done,
                 permit,
@@ -158,7 +152,6 @@ impl Worker {
                         _permit: permit,
                     },
                 );
-                let authority = Fence::INITIAL;
                 self.step(Input::Command {
                     ticket,
                     authority,
@@ -192,6 +185,9 @@ impl Worker {
                 }
             }
             Item::PeerConnected(rank) => self.step(Input::PeerConnected { rank }),
+            Item::PeerDisconnected(rank) => self.step(Input::PeerDisconnected { rank }),
+            Item::Raise(fence) => self.step(Input::Raise { fence }),
+            Item::Stable(fence) => self.step(Input::Stable { fence }),
         }
     }
 
@@ -239,7 +235,12 @@ impl Worker {
             }
             Output::Finished { operation } => self.round.finished.push(operation),
             Output::Faulty { from, fault } => self.close_connections(from, fault),
-            Output::Raise { .. } | Output::Drained { .. } => todo!("process"),
+            Output::Raise { fence } => self.surroundings.keeper.put(KeeperItem::Raise(fence)),
+            Output::Drained { generation } => {
+                let shard = self.surroundings.shard;
+                let drained = KeeperItem::Drained { shard, generation };
+                self.surroundings.keeper.put(drained);
+            }
         }
     }
 

@@ -75,7 +75,8 @@ pub enum Input {
     Command {
         /// Given back with the outcome.
         ticket: Ticket,
-        /// The fence of the attachment that wants it: open, and, if exclusive, this process's.
+        /// The fence of the attachment that wants it: open, and, if exclusive, this process's, but
+        /// for reads while nobody holds the volume.
         authority: Fence,
         /// What is wanted.
         command: Command,

@@ -182,8 +182,12 @@ pub(super) enum Owed {
 /// a majority holds the highest value of each, settled. `votes` is `None` for a process that has
 /// not answered.
 ///
-/// A process that voted for the value needs no second copy of it, only to settle it. One whose
-/// copy is lost did not vote: it is owed the value.
+/// A process that voted for the value needs no second copy of it, only to settle it, if a majority
+/// voted for it. Every reader since then has met one of them, so nobody has settled an older value,
+/// and the process holds this one or a newer one whatever it was told meanwhile. A value that fewer
+/// voted for may have been replaced at its voter, under a shared generation, by an older one that
+/// another reader has settled; so a voter is sent the value as well. One whose copy is lost did not
+/// vote: it is owed the value, too.
 pub(super) fn owed(
     processes: u8,
     generation: Generation,
@@ -192,10 +196,11 @@ pub(super) fn owed(
 ) -> Runs<Owed> {
     let owed = |agreed: Agreed, vote: Option<Vote>| {
         let need = agreed.need(processes, generation);
+        let is_safe = agreed.holders >= majority(processes);
         match vote.and_then(Vote::stamp) {
             _ if need == Need::Nothing => Owed::Nothing,
             Some(stamp) if stamp == agreed.highest && need == Need::Copies => Owed::Nothing,
-            Some(stamp) if is_same_value(stamp, agreed.highest) => Owed::Unchanged,
+            Some(stamp) if is_safe && is_same_value(stamp, agreed.highest) => Owed::Unchanged,
             _ => Owed::Value,
         }
     };
@@ -217,7 +222,7 @@ pub(super) fn highest_timestamp(decided: &Runs<Agreed>, generation: Generation) 
 
 /// Whether the stamps are of one value of a sector: they differ in nothing but under which
 /// generation it was settled.
-pub(super) fn is_same_value(a: Stamp, b: Stamp) -> bool {
+fn is_same_value(a: Stamp, b: Stamp) -> bool {
     a.settled_under(b.settled) == b.settled_under(a.settled)
 }
 

@@ -5,13 +5,15 @@
 //! nothing that operations decide: what the processes asked do not all hold is left to the reads of
 //! it.
 //!
-//! It needs no lock. A process votes under a generation after that is stable there, and whatever it
-//! stores from then on is settled under that generation. So when the request to settle arrives, the
-//! process holds either what it voted for, or something newer that is settled already, and to raise
-//! the settled generation of whatever it holds is right in both cases. An operation that runs beside
-//! it and has seen another value settles that instead, which is newer or was not done.
+//! It needs no lock. Only what a majority holds under one stamp is settled: every reader of this
+//! generation has met one of them, or will, so no older value is ever settled beside it, and what
+//! these processes hold when the request arrives is what they voted for or something newer. (A value
+//! that some have settled further than others is left alone: there a reader may have met only
+//! another one.) To raise the settled generation of whatever they hold is right, then: a process
+//! votes under a generation after that is stable there, and stores nothing that is settled less
+//! far from then on.
 
-use crate::domain::{Answer, Extent, Held, Rank, Stamp, Vote};
+use crate::domain::{Answer, Extent, Held, Rank, Vote};
 
 use super::Output;
 use super::ballot::Ballot;
@@ -19,7 +21,6 @@ use super::coordinator::{Coordinator, Piece};
 use super::extents;
 use super::fault::PeerFault;
 use super::operation::Progress;
-use super::quorum;
 use super::store_round::StoreRound;
 
 /// A range that is being settled.
@@ -126,14 +127,14 @@ impl Settle {
         if others.len() < others_needed {
             return Progress::Waiting;
         }
-        // The lowest stamp of each sector, if all are of one value.
-        let mut lowest = own_votes.map(Vote::stamp);
+        // The stamp of each sector that all agree on.
+        let mut agreed = own_votes.map(Vote::stamp);
         for (_, votes) in &others {
-            lowest = lowest.zip(votes, of_one_value);
+            agreed = agreed.zip(votes, |stamp, vote| stamp.filter(|_| vote.stamp() == stamp));
         }
-        piece.range = piece.range.part(0, lowest.count());
+        piece.range = piece.range.part(0, agreed.count());
         let generation = piece.generation();
-        let due = lowest.map(|stamp| stamp.is_some_and(|stamp| stamp.settled < generation));
+        let due = agreed.map(|stamp| stamp.is_some_and(|stamp| stamp.settled < generation));
         let due = due.spans().filter(|&(_, _, due)| due);
         let extents: Vec<Extent> = due
             .map(|(offset, count, _)| {
@@ -152,9 +153,4 @@ impl Settle {
         *self = Self::Store(round);
         Progress::Waiting
     }
-}
-
-fn of_one_value(stamp: Option<Stamp>, vote: Vote) -> Option<Stamp> {
-    let (stamp, other) = (stamp?, vote.stamp()?);
-    quorum::is_same_value(stamp, other).then_some(stamp.min(other))
 }

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use super::batch::{Record, RecordContent};
 use super::block::{Run, push_run};
 use super::checksum::Checksums;
-use super::entry::Entry;
+use super::entry::{Entry, bounds};
+use super::floor::floor_stamp;
 use super::plan::{Before, Plan, Value};
 use super::spans::Span;
-use crate::domain::{SECTOR_SIZE, SectorAddress, SectorRange};
+use crate::domain::{Generation, SECTOR_SIZE, SectorAddress, SectorRange};
 
 /// A batch but for its place in the journal.
 #[derive(Default)]
@@ -21,6 +22,8 @@ pub(crate) struct Assembly {
     pub(crate) writes: Vec<(u64, Vec<Bytes>)>,
     /// Slots that nothing refers to once it is stable.
     pub(crate) freed: Vec<Run>,
+    /// How many of the records raise the floor.
+    pub(crate) settle_records: u64,
 }
 
 impl Assembly {
@@ -52,12 +55,32 @@ impl Assembly {
                 first = last + 1;
             }
         }
+        for (range, generation) in plan.raised().ranges() {
+            assembly.add_floor(range, generation);
+        }
         assembly
     }
 
     /// How many bytes the records take.
     pub(crate) fn record_bytes(&self) -> usize {
         self.records.iter().map(Record::length).sum()
+    }
+
+    fn add_floor(&mut self, range: SectorRange, generation: Generation) {
+        let stamp = floor_stamp(generation);
+        let (first, last) = bounds(range);
+        self.entries.push(Span {
+            first,
+            last,
+            value: Entry::Tombstone { stamp },
+        });
+        self.records.push(Record {
+            range,
+            stamp,
+            content: RecordContent::Tombstone,
+            freed: Vec::new(),
+        });
+        self.settle_records += 1;
     }
 
     fn add_tombstone(&mut self, plan: &Plan, span: &Span<&Value>) {

@@ -7,6 +7,7 @@ use super::checksum::Checksums;
 use super::engine::read_page;
 use super::entry::{Entry, laid_over};
 use super::error::StoreError;
+use super::floor::is_floor;
 use super::identity::Identity;
 use super::layout::FIXED_BLOCKS;
 use super::medium::{Medium, read_tolerant};
@@ -40,8 +41,11 @@ pub struct Report {
     pub damaged_pages: u64,
     /// Copies of identity and free map that are damaged, while the other copy is whole.
     pub damaged_copies: u64,
-    /// Blocks that are used by two, or used and free: a fault of this program.
+    /// Blocks that are used by two, or used and free, and data where only floors are kept: a fault
+    /// of this program.
     pub contradictions: u64,
+    /// Spans of sectors that were settled together, without their values.
+    pub floors: u64,
 }
 
 /// What a check comes to.
@@ -96,6 +100,8 @@ struct Audit<'a> {
     used: BlockSet,
     report: Report,
     gathered: Vec<(SectorAddress, Entry)>,
+    /// The floor that was met last.
+    floor: Option<Span<Entry>>,
     progress: &'a mut dyn FnMut(Progress),
     done: u64,
 }
@@ -124,6 +130,7 @@ pub(crate) fn audit(
         used: BlockSet::default(),
         report,
         gathered: Vec::new(),
+        floor: None,
         progress,
         done: 0,
     };
@@ -174,6 +181,8 @@ impl Audit<'_> {
         });
         for span in laid_over(items, overlay) {
             match span.value {
+                Entry::Tombstone { .. } if is_floor(span.first) => self.count_floor(span),
+                Entry::Data { .. } if is_floor(span.first) => self.report.contradictions += 1,
                 Entry::Data { slot, .. } => {
                     self.claim(Run::single(slot));
                     self.gathered
@@ -187,6 +196,15 @@ impl Audit<'_> {
             self.verify_gathered()?;
         }
         Ok(())
+    }
+
+    /// Counts a floor, unless it goes on with the one before, from another page.
+    fn count_floor(&mut self, span: Span<Entry>) {
+        let goes_on = self.floor.is_some_and(|before| {
+            before.value == span.value && before.last.checked_add(1) == Some(span.first)
+        });
+        self.report.floors += u64::from(!goes_on);
+        self.floor = Some(span);
     }
 
     /// Reads the gathered sectors in the order of their slots, those together that lie together.

@@ -32,6 +32,9 @@
 //! | 8 | data only: first slot; the others follow it |
 //! | 8 each | data only: the checksum of each sector |
 //! | 12 each | the runs of slots that it frees: first block 8, blocks 4 |
+//!
+//! A tombstone whose volume has its top bit set is a floor ([`floor`](super::floor)), and counts as
+//! no sector.
 
 use bytes::{Buf, BufMut};
 

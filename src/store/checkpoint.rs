@@ -206,7 +206,7 @@ impl Engine {
         journal: &NextJournal,
         free_map: Vec<Run>,
     ) {
-        self.index_mut().thaw(root.map);
+        self.index_mut().thaw(root.map, root.map_size.floors > 0);
         let mut state = self.state();
         let old_free_map = std::mem::replace(&mut state.free_map, free_map);
         for run in freed_pages

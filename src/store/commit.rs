@@ -67,6 +67,7 @@ pub(crate) struct PreparedBatch {
     journal_place: Vec<Run>,
     entries: Vec<Span<Entry>>,
     freed: Vec<Run>,
+    settle_records: u64,
     done: Vec<Done>,
 }
 
@@ -252,6 +253,7 @@ impl Engine {
             writes: assembly.writes,
             entries: assembly.entries,
             freed: assembly.freed,
+            settle_records: assembly.settle_records,
             done: with_batch.collect(),
         });
         prepared
@@ -283,6 +285,7 @@ impl Engine {
         state.last_sequence = batch.sequence;
         state.next_sequence = batch.sequence + 1;
         state.totals = batch.totals;
+        state.settle_records += batch.settle_records;
         // The index no longer names them, so from now on whoever reads one of them sees by the
         // checksum that it was too late.
         for run in batch.freed {

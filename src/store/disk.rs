@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::committer::run_committer;
 use super::directory::{self, Lock};
 use super::engine::Statistics;
 use super::error::StoreError;
+use super::fences::Fences;
 use super::file::{DirectReads, FileMedium};
 use super::identity::Identity;
 use super::load::Patience;
@@ -21,7 +22,8 @@ use super::readers::run_reader;
 use super::recovery;
 use super::shared::{Ending, Job, OnFailure, Shared, no_votes};
 use crate::domain::{
-    Birth, ClusterId, Extent, Held, Incarnation, Rank, Runs, SectorRange, StoreId, Vote,
+    Birth, ClusterId, Extent, Fence, Held, Incarnation, Rank, Runs, SectorRange, StoreId, Volume,
+    Vote,
 };
 
 /// How to open a store.
@@ -130,11 +132,18 @@ impl Unrecovered {
 /// crash, and loses nothing that was acknowledged.
 pub struct DiskSectors {
     shared: Arc<Shared>,
-    birth: RwLock<Option<Birth>>,
+    /// What the identity says, for those who ask while it is written.
+    recorded: RwLock<Recorded>,
     /// Held while the identity is written: updates come one after another.
     identity: Mutex<Identity>,
     /// And the lock, which is held for as long as they run; `None` once they ended.
     threads: Mutex<Option<(Threads, Option<Lock>)>>,
+}
+
+/// What the process has recorded in the identity.
+struct Recorded {
+    birth: Option<Birth>,
+    fences: Fences,
 }
 
 struct Threads {
@@ -157,7 +166,7 @@ impl DiskSectors {
         let threads = Threads::start(&shared, options.readers)?;
         Ok(Self {
             shared,
-            birth: RwLock::new(identity.birth.clone()),
+            recorded: RwLock::new(Recorded::of(&identity)),
             identity: Mutex::new(identity),
             threads: Mutex::new(Some((threads, lock))),
         })
@@ -175,10 +184,7 @@ impl DiskSectors {
 
     /// The birth of the cluster, if this store was told of it.
     pub fn birth(&self) -> Option<Birth> {
-        self.birth
-            .read()
-            .expect("nothing panics under the lock")
-            .clone()
+        self.recorded().birth.clone()
     }
 
     /// Records that the cluster is born; durable on return. Blocks. A later record may name stores
@@ -190,17 +196,51 @@ impl DiskSectors {
             Some(known) if !completes(known, birth) => return Err(StoreError::AlreadyBorn),
             _ => {}
         }
-        let next = Identity {
-            revision: identity.revision + 1,
-            birth: Some(birth.clone()),
-            ..identity.clone()
-        };
+        let next = identity.with_birth(birth);
+        self.write_identity(&mut identity, next)
+    }
+
+    /// The fence of the volume that was recorded last, and [`Fence::INITIAL`] if none ever was.
+    pub fn fence(&self, volume: Volume) -> Fence {
+        self.recorded().fences.of(volume)
+    }
+
+    /// Records a volume's fence; durable on return. Blocks.
+    ///
+    /// It is of a higher generation than the one before, or of the same, when that was opened by
+    /// another than was thought. The volumes that have a fence are limited in number.
+    ///
+    /// # Panics
+    /// When the fence on record has a higher generation: whoever asks has forgotten it.
+    pub fn record_fence(&self, volume: Volume, fence: &Fence) -> Result<(), StoreError> {
+        let mut identity = self.identity.lock().expect("nothing panics under the lock");
+        if identity.fences.of(volume) == *fence {
+            return Ok(());
+        }
+        let next = identity.with_fence(volume, *fence)?;
+        self.write_identity(&mut identity, next)
+    }
+
+    fn recorded(&self) -> RwLockReadGuard<'_, Recorded> {
+        self.recorded.read().expect("nothing panics under the lock")
+    }
+
+    /// Makes the next identity durable, and only then known.
+    fn write_identity(&self, identity: &mut Identity, next: Identity) -> Result<(), StoreError> {
         if let Err(error) = next.write(&*self.shared.engine.medium, 0) {
             self.shared.fail(error.clone());
             return Err(error);
         }
+        // A write of the identity that failed may have been reported to another who synced.
+        if let Some(error) = self.shared.inbox().failed.clone() {
+            return Err(error);
+        }
+        let mut recorded = self
+            .recorded
+            .write()
+            .expect("nothing panics under the lock");
+        *recorded = Recorded::of(&next);
         *identity = next;
-        *self.birth.write().expect("nothing panics under the lock") = Some(birth.clone());
         Ok(())
     }
 
@@ -284,11 +324,8 @@ impl SectorsManager for DiskSectors {
         newer_than: Option<Runs<Vote>>,
         completions: &Arc<dyn Completions>,
     ) -> Option<Held> {
-        let at_once = self
-            .shared
-            .engine
-            .load(range, newer_than.as_ref(), Patience::AtOnce);
-        match at_once {
+        let engine = &self.shared.engine;
+        match engine.load(range, newer_than.as_ref(), Patience::AtOnce) {
             Ok(Some(held)) => Some(held),
             Err(error) => Some(no_votes(range, &error)),
             Ok(None) => {
@@ -303,7 +340,12 @@ impl SectorsManager for DiskSectors {
         }
     }
 
-    fn store(&self, requests: Vec<StoreRequest>, completions: &Arc<dyn Completions>) {
+    fn store(&self, mut requests: Vec<StoreRequest>, completions: &Arc<dyn Completions>) {
+        if requests.iter().any(StoreRequest::beyond_volumes) {
+            let refused = requests.extract_if(.., |request| request.beyond_volumes());
+            let refused = refused.map(|StoreRequest { token, .. }| Completion::Refused { token });
+            completions.complete(refused.collect());
+        }
         let pending = requests.into_iter().map(|request| Pending {
             request,
             completions: Arc::clone(completions),
@@ -333,6 +375,15 @@ impl Completions for Waiter {
         if completions.iter().any(stored) {
             // Fails when nobody waits any more, who then needs no answer.
             self.0.try_send(()).ok();
+        }
+    }
+}
+
+impl Recorded {
+    fn of(identity: &Identity) -> Self {
+        Self {
+            birth: identity.birth.clone(),
+            fences: identity.fences.clone(),
         }
     }
 }

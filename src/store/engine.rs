@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) free_map: Vec<Run>,
     /// The last batch of which a durable mark says that it is stable.
     pub(crate) marked: u64,
+    /// Records of the journal that raised the floor, since the start.
+    pub(crate) settle_records: u64,
 }
 
 /// How much there is of everything.
@@ -76,6 +78,12 @@ pub struct Statistics {
     pub damaged_sectors: u64,
     /// Stores wait for space in the file system.
     pub waits_for_space: bool,
+    /// Records that settled ranges of sectors without their values, since the start: one for each
+    /// range, or fewer where ranges that were asked for together are neighbours.
+    pub settle_records: u64,
+    /// Spans of sectors that were settled so, about: those that were settled again since the last
+    /// checkpoint may count twice.
+    pub floors: u64,
 }
 
 impl Engine {
@@ -147,9 +155,13 @@ impl Engine {
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
-        let (overlay, damaged) = {
+        let (overlay, floors, damaged) = {
             let index = self.index();
-            (index.overlay_spans(), index.damaged_sectors())
+            (
+                index.overlay_spans(),
+                index.overlay_floors(),
+                index.damaged_sectors(),
+            )
         };
         let count = |number: usize| u64::try_from(number).expect("memory is smaller");
         let state = self.state();
@@ -165,6 +177,8 @@ impl Engine {
             map_pages_cached: count(self.cache.len()),
             damaged_sectors: count(damaged),
             waits_for_space: false,
+            settle_records: state.settle_records,
+            floors: state.map_size.floors + count(floors),
         }
     }
 }

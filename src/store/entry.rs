@@ -1,7 +1,7 @@
 //! What the store knows of a sector.
 
 use super::spans::Span;
-use crate::domain::{SectorRange, Stamp, Vote};
+use crate::domain::{SectorRange, Stamp};
 
 /// What holds for each sector of a span.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -21,19 +21,11 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    /// The stamp, or the highest that it may have been.
+    /// The stamp that was stored, or the highest that it may have been.
     pub(crate) const fn bound(&self) -> Stamp {
         match *self {
             Self::Data { stamp, .. } | Self::Tombstone { stamp } => stamp,
             Self::Lost { bound } => bound,
-        }
-    }
-
-    /// The vote for a sector of which this is known.
-    pub(crate) const fn vote(&self) -> Vote {
-        match *self {
-            Self::Data { stamp, .. } | Self::Tombstone { stamp } => Vote::Stamp(stamp),
-            Self::Lost { .. } => Vote::Lost,
         }
     }
 

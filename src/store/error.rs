@@ -51,12 +51,12 @@ pub enum StoreError {
     },
     /// The file was written by another version of this program.
     #[error(
-        "the store has format {found}, and this program knows format {known} only; use the program version that wrote it"
+        "the store has format {found}, and this program knows formats up to {known}; use the program version that wrote it"
     )]
     UnknownFormat {
         /// The format of the file.
         found: u32,
-        /// The format that is known here.
+        /// The highest format that is known here.
         known: u32,
     },
     /// The store belongs to another cluster.
@@ -105,6 +105,19 @@ pub enum StoreError {
     /// The birth was recorded before, and differently.
     #[error("the store was already told that its cluster is born, with other stores")]
     AlreadyBorn,
+    /// The identity is whole, and has fences that mean nothing here.
+    #[error(
+        "the store has fences that this program does not know; use the program version that wrote it"
+    )]
+    FencesUnknown,
+    /// The identity has no room for another volume's fence.
+    #[error("no room for a fence of volume {volume}: the store has those of {most} volumes")]
+    TooManyFences {
+        /// The volume.
+        volume: u16,
+        /// How many there is room for.
+        most: usize,
+    },
     /// The store was started more often than can be counted.
     #[error("the store was started 2^32 times; {REPLACE}")]
     IncarnationsExhausted,

@@ -4,6 +4,7 @@ use super::block::Run;
 use super::budget::Budget;
 use super::checksum::Checksums;
 use super::error::StoreError;
+use super::fences::Fences;
 use super::free_map::{FreeMap, write_chunks};
 use super::identity::Identity;
 use super::layout::FIXED_BLOCKS;
@@ -52,6 +53,7 @@ pub(crate) fn format(
         first_sequence: 1,
         root_sequence: 0,
         birth: None,
+        fences: Fences::default(),
     };
     identity.write(medium, 0)
 }

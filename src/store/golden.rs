@@ -2,8 +2,11 @@
 
 use super::batch::{self, BatchKind, Header, Record, RecordContent};
 use super::block::{BLOCK_SIZE, Block, Run};
-use super::checksum::Checksums;
+use super::checksum::{Checksums, Kind};
 use super::entry::Entry;
+use super::error::StoreError;
+use super::fences::Fences;
+use super::floor::{floor_stamp, floors_of};
 use super::free_map::{ChunkRef, FreeMap};
 use super::identity::Identity;
 use super::page::{Child, Page, PageDraft, PageRef};
@@ -11,8 +14,8 @@ use super::root::{MapSize, Root, Totals};
 use super::space::FreeBlocks;
 use super::spans::Span;
 use crate::domain::{
-    Birth, ClusterId, Generation, Incarnation, Rank, SectorAddress, SectorRange, Stamp, StoreId,
-    Volume,
+    Birth, ClusterId, Fence, Generation, Incarnation, Mode, OwnerId, Rank, SectorAddress,
+    SectorRange, Stamp, StoreId, Tag, Volume,
 };
 
 const STORE: StoreId = StoreId(*b"store-identity-1");
@@ -61,6 +64,7 @@ fn the_identity_is_as_documented() {
         birth: Some(Birth {
             stores: vec![Some(STORE), None, Some(StoreId([0xee; 16]))],
         }),
+        fences: Fences::default(),
     };
     let bytes = identity.encode(4);
     assert_eq!(bytes.len(), 2 * BLOCK_SIZE);
@@ -80,6 +84,78 @@ fn the_identity_is_as_documented() {
 }
 
 #[test]
+fn the_identitys_fences_are_as_documented() {
+    let identity = Identity {
+        store: STORE,
+        cluster: ClusterId(*b"cluster-of-three"),
+        rank: Rank::new(3).unwrap(),
+        revision: 0x21,
+        incarnation: Incarnation(0x22),
+        believed: 0x23,
+        first_sequence: 0x24,
+        root_sequence: 0x25,
+        birth: None,
+        fences: Fences::default(),
+    };
+    let exclusive = Fence {
+        generation: Generation(0x61),
+        mode: Mode::Exclusive {
+            owner: OwnerId([0xaa; 16]),
+            tag: Tag {
+                coordinator: Rank::new(2).unwrap(),
+                incarnation: Incarnation(0x62),
+                sequence: 0x63,
+            },
+        },
+    };
+    let shared = Fence {
+        generation: Generation(0x64),
+        mode: Mode::Shared,
+    };
+    let identity = identity.with_fence(Volume(5), shared).unwrap();
+    let identity = identity.with_fence(Volume(0), exclusive).unwrap();
+    let bytes = identity.encode(0);
+    assert_eq!(
+        digits(&bytes),
+        "6174646473746f7200000002e1090aa67b98f85973746f72652d6964656e746974792d31636c7573\
+         7465722d6f662d746872656503000000000000002300000022000000000000002300000000000000\
+         24000000000000002500000000000000000000000000000000000000000000000000000000000000\
+         00000000020000000000000000006101aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0200000062000000\
+         000000006300050000000000000064"
+    );
+    assert_eq!(Identity::decode(0, &bytes).unwrap(), Some(identity.clone()));
+
+    // Of an unknown mode: not damage, since the checksum holds.
+    let mut unknown = bytes.clone();
+    unknown[125 + 2 + 8] = 2;
+    reseal(&mut unknown, 0);
+    assert!(matches!(
+        Identity::decode(0, &unknown),
+        Err(StoreError::FencesUnknown)
+    ));
+    let mut damaged = bytes.clone();
+    damaged[125 + 2 + 8] = 2;
+    assert_eq!(Identity::decode(0, &damaged).unwrap(), None);
+
+    let full = (0..99).try_fold(identity, |identity, volume| {
+        identity.with_fence(Volume(volume), shared)
+    });
+    let full = full.unwrap();
+    let bytes = full.encode(0);
+    assert_eq!(Identity::decode(0, &bytes).unwrap(), Some(full.clone()));
+    assert!(matches!(
+        full.with_fence(Volume(99), shared),
+        Err(StoreError::TooManyFences { .. })
+    ));
+}
+
+/// Gives the bytes of an identity the checksum that they should have.
+fn reseal(bytes: &mut [u8], place: u64) {
+    let checksum = checksums().metadata(Kind::Identity, place, &bytes[20..]);
+    bytes[12..20].copy_from_slice(&checksum.to_be_bytes());
+}
+
+#[test]
 fn the_root_is_as_documented() {
     let chunk = |first| ChunkRef::decode(&mut &[first; 20][..]);
     let root = Root {
@@ -92,6 +168,7 @@ fn the_root_is_as_documented() {
         map_size: MapSize {
             leaves: 0x35,
             inner: 0x36,
+            floors: 0,
         },
         map: Some(PageRef {
             block: 0x37,
@@ -111,6 +188,27 @@ fn the_root_is_as_documented() {
     let block = Block(bytes.try_into().unwrap());
     assert_eq!(Root::decode(checksums(), 3, &block), Some(root));
     assert_eq!(Root::decode(checksums(), 7, &block), None);
+}
+
+#[test]
+fn a_root_counts_floors_behind_all_else() {
+    let none = ChunkRef::decode(&mut &[0; 20][..]);
+    let root = Root {
+        sequence: 0,
+        covered: 0,
+        totals: Totals::default(),
+        map_size: MapSize {
+            floors: 0x3b,
+            ..MapSize::default()
+        },
+        map: None,
+        space: [none, none],
+    };
+    let bytes = root.encode(checksums(), 2);
+    assert_eq!(bytes[150..158], [0, 0, 0, 0, 0, 0, 0, 0x3b]);
+    assert!(bytes[158..].iter().all(|byte| *byte == 0));
+    let block = Block(bytes.try_into().unwrap());
+    assert_eq!(Root::decode(checksums(), 2, &block), Some(root));
 }
 
 #[test]
@@ -214,6 +312,16 @@ fn pages_are_as_documented() {
     assert_eq!(page.children().collect::<Vec<_>>(), children);
     let elsewhere = PageRef { block: 12, ..inner };
     assert!(Page::open(checksums(), elsewhere, &bytes).is_none());
+}
+
+#[test]
+fn floors_are_kept_in_shadow_volumes() {
+    let sector = SectorAddress::new(Volume(2), 0x75).unwrap().to_bits();
+    let floor = SectorAddress::new(Volume(0x8002), 0x75).unwrap().to_bits();
+    assert_eq!(floors_of((sector, sector + 9)), (floor, floor + 9));
+    let expected = "0000000000000076000000000000000000000000000000000000000000";
+    let stamp = floor_stamp(Generation(0x76)).to_bytes();
+    assert_eq!(hex::encode(stamp), expected);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 8 | `atddstor` |
-//! | 8 | 4 | format |
+//! | 8 | 4 | format: 2 once there is a fence, which older programs would forget; 1 before |
 //! | 12 | 8 | checksum of both blocks without these 20 bytes, bound to the first block |
 //! | 20 | 16 | store |
 //! | 36 | 16 | cluster |
@@ -20,10 +20,16 @@
 //! | 89 | 1 | 1 if the cluster is born |
 //! | 90 | 1 | processes in the birth |
 //! | 91 | 32 | a bit for each of them, the lowest first: its store was met |
-//! | 123 | 2 | fences, always 0 in this version |
-//! | 125 | 3971 | room for fences (volume, generation, mode, owner, tag), 0 |
+//! | 123 | 2 | fences; always 0 in format 1 |
+//! | 125 | 40 each | fences in order of volume: volume 2, [`Fence::to_bytes`] 38; then 0 |
 //! | 4096 | 4064 | the stores that were met at birth, in rank order, 16 bytes each |
 //! | 8160 | 32 | 0 |
+//!
+//! A copy whose checksum holds is what some program wrote, so fences in it that make no sense here,
+//! such as one of an unknown mode, are not damage. Falling back to the other copy might forget a
+//! fence that was acknowledged: the store is not opened ([`StoreError::FencesUnknown`]).
+//!
+//! [`Fence::to_bytes`]: crate::domain::Fence::to_bytes
 
 use std::io::IoSlice;
 
@@ -32,9 +38,10 @@ use bytes::{Buf, BufMut};
 use super::block::{BLOCK_SIZE, Block};
 use super::checksum::{Checksums, Kind};
 use super::error::StoreError;
-use super::layout::{FORMAT, IDENTITY_BLOCKS, IDENTITY_PLACES};
+use super::fences::Fences;
+use super::layout::{FORMAT, FORMAT_WITHOUT_FENCES, IDENTITY_BLOCKS, IDENTITY_PLACES};
 use super::medium::{Medium, read_tolerant};
-use crate::domain::{Birth, ClusterId, Incarnation, Rank, StoreId};
+use crate::domain::{Birth, ClusterId, Fence, Incarnation, Rank, StoreId, Volume};
 
 /// The contents of the identity blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +58,7 @@ pub(crate) struct Identity {
     /// No older root may be used.
     pub(crate) root_sequence: u64,
     pub(crate) birth: Option<Birth>,
+    pub(crate) fences: Fences,
 }
 
 const MAGIC: &[u8; 8] = b"atddstor";
@@ -62,6 +70,10 @@ const FENCES: usize = 123;
 const BIRTH_STORES: usize = BLOCK_SIZE;
 const _: () = assert!(BIRTH_STORES + Rank::MAX as usize * STORE_ID_BYTES <= 2 * BLOCK_SIZE);
 const IDENTITY_BYTES: usize = IDENTITY_BLOCKS * BLOCK_SIZE;
+
+/// The most fences that there is room for.
+pub(crate) const FENCES_MAX: usize = Fences::fitting(BIRTH_STORES - FENCES);
+const _: () = assert!(FENCES_MAX == 99);
 
 impl Identity {
     /// The newer one of the copies that are whole, and which copy must be written first at the
@@ -105,10 +117,35 @@ impl Identity {
         Ok(())
     }
 
+    /// The identity after the cluster is born.
+    pub(crate) fn with_birth(&self, birth: &Birth) -> Self {
+        Self {
+            revision: self.revision + 1,
+            birth: Some(birth.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// The identity with this fence, if there is room for it.
+    ///
+    /// # Panics
+    /// When the volume has a fence of a higher generation.
+    pub(crate) fn with_fence(&self, volume: Volume, fence: Fence) -> Result<Self, StoreError> {
+        Ok(Self {
+            revision: self.revision + 1,
+            fences: self.fences.with(volume, fence, FENCES_MAX)?,
+            ..self.clone()
+        })
+    }
+
     pub(crate) fn encode(&self, place: u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
         bytes.put_slice(MAGIC);
-        bytes.put_u32(FORMAT);
+        bytes.put_u32(if self.fences.is_empty() {
+            FORMAT_WITHOUT_FENCES
+        } else {
+            FORMAT
+        });
         bytes.put_u64(0);
         bytes.put_slice(&self.store.0);
         bytes.put_slice(&self.cluster.0);
@@ -131,6 +168,8 @@ impl Identity {
             FENCES,
             "the fields are as long as the table says"
         );
+        self.fences.encode(&mut bytes);
+        assert!(bytes.len() <= BIRTH_STORES, "at most FENCES_MAX fences");
         bytes.resize(BIRTH_STORES, 0);
         for id in stores {
             bytes.put_slice(&id.map_or([0; STORE_ID_BYTES], |id| id.0));
@@ -154,7 +193,7 @@ impl Identity {
         if magic != *MAGIC {
             return Ok(None);
         }
-        if format != FORMAT {
+        if !(FORMAT_WITHOUT_FENCES..=FORMAT).contains(&format) {
             return Err(StoreError::UnknownFormat {
                 found: format,
                 known: FORMAT,
@@ -170,6 +209,8 @@ impl Identity {
         let Some(rank) = Rank::new(rest.get_u8()) else {
             return Ok(None);
         };
+        let fences =
+            Fences::decode(&bytes[FENCES..BIRTH_STORES]).ok_or(StoreError::FencesUnknown)?;
         Ok(Some(Self {
             store,
             cluster,
@@ -180,6 +221,7 @@ impl Identity {
             first_sequence: rest.get_u64(),
             root_sequence: rest.get_u64(),
             birth: decode_birth(rest, &bytes[BIRTH_STORES..]),
+            fences,
         }))
     }
 }

@@ -14,8 +14,12 @@
 //!
 //! All numbers are in network byte order, as on the wire.
 
-/// The format that this program reads and writes.
-pub(crate) const FORMAT: u32 = 1;
+/// The format that this program writes, and the highest that it reads.
+pub(crate) const FORMAT: u32 = 2;
+
+/// The format of a store that no attachment was ever recorded in: what the program did that knew
+/// nothing of fences is still right with it.
+pub(crate) const FORMAT_WITHOUT_FENCES: u32 = 1;
 
 /// Blocks of one copy of the identity.
 pub(crate) const IDENTITY_BLOCKS: usize = 2;

@@ -13,6 +13,7 @@ use super::cache::Found;
 use super::engine::Engine;
 use super::entry::{Entry, bounds};
 use super::error::StoreError;
+use super::floor::beyond_volumes;
 use super::index::Known;
 use super::medium::is_media_error;
 use super::memory::VOTE_RUNS_MAX;
@@ -41,6 +42,7 @@ pub(crate) struct Load<'a> {
 struct Wanted {
     address: u64,
     entry: Entry,
+    /// The one that the data were stored under.
     stamp: Stamp,
     slot: u64,
     checksum: u64,
@@ -64,6 +66,12 @@ impl Engine {
         newer_than: Option<&Runs<Vote>>,
         patience: Patience,
     ) -> Result<Option<Held>, StoreError> {
+        if beyond_volumes(range) {
+            // A peer's fault; the floors that are kept there are no sectors.
+            let votes = Runs::uniform(range.count(), Vote::Lost);
+            let values = Vec::new();
+            return Ok(Some(Held { votes, values }));
+        }
         let mut load = Load {
             engine: self,
             range,
@@ -219,10 +227,7 @@ fn read_one_by_one(engine: &Engine, run: &[Wanted], into: &mut [u8]) -> Result<(
 fn votes(spans: &[Span<Known>]) -> Runs<Vote> {
     let mut votes = Runs::new();
     for span in spans {
-        let vote = match span.value {
-            Known { damaged: true, .. } => Vote::Lost,
-            Known { entry, .. } => entry.map_or(Vote::ZERO, |entry| entry.vote()),
-        };
+        let vote = span.value.vote();
         if votes.run_count() == VOTE_RUNS_MAX && votes.at(votes.count() - 1) != Some(vote) {
             break;
         }
@@ -243,13 +248,10 @@ fn select(
     let mut wanted = Vec::new();
     let mut known = newer_than.spans().peekable();
     for span in spans {
-        let Known {
-            entry: Some(entry),
-            damaged: false,
-        } = span.value
-        else {
+        let own = span.value.vote();
+        if matches!(own, Vote::Lost | Vote::ZERO) {
             continue;
-        };
+        }
         let mut offset = u32::try_from(span.first - base).expect("within the range");
         let end = (offset + count32(span)).min(count);
         while offset < end {
@@ -263,9 +265,9 @@ fn select(
                     (*vote, start + length)
                 });
             let until = until.min(end);
-            if entry.vote() > vote && !entry.bound().is_zero() {
+            if own > vote {
                 let first = base + u64::from(offset);
-                push(&mut pieces, &mut wanted, first, until - offset, entry);
+                push(&mut pieces, &mut wanted, first, until - offset, &span.value);
             }
             offset = until;
         }
@@ -273,10 +275,16 @@ fn select(
     (pieces, wanted)
 }
 
-fn push(pieces: &mut Vec<Piece>, wanted: &mut Vec<Wanted>, first: u64, count: u32, entry: Entry) {
-    let stamp = entry.bound();
+fn push(pieces: &mut Vec<Piece>, wanted: &mut Vec<Wanted>, first: u64, count: u32, known: &Known) {
+    let stamp = known.bound();
     let place = wanted.len();
-    let is_data = if let Entry::Data { slot, checksum, .. } = entry {
+    let is_data = if let Some(entry) = known.entry
+        && let Entry::Data {
+            stamp,
+            slot,
+            checksum,
+        } = entry
+    {
         wanted.push(Wanted {
             address: first,
             entry,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::floor::beyond_volumes;
 use crate::domain::{Extent, Held, Runs, SectorRange, Vote};
 
 /// Values to be stored together.
@@ -13,16 +14,28 @@ pub struct StoreRequest {
     pub extents: Vec<Extent>,
 }
 
+impl StoreRequest {
+    /// Whether some of it is for a volume that there can not be.
+    pub(crate) fn beyond_volumes(&self) -> bool {
+        self.extents
+            .iter()
+            .any(|extent| beyond_volumes(extent.range))
+    }
+}
+
 /// Something that was asked of the store is done.
 #[derive(Clone, Debug)]
 pub enum Completion {
-    /// Every sector of a [`StoreRequest`] holds, on stable storage, its value or a newer one.
+    /// Every sector of a [`StoreRequest`] holds, on stable storage, its value or a newer one; or,
+    /// of one that leaves the value unchanged, whatever it held, settled under the generation or a
+    /// later one.
     Stored {
         /// Which request.
         token: u64,
     },
     /// Some sector of a [`StoreRequest`] is lost together with its stamp, and may have held a newer
-    /// value: the request is not acknowledged, and never will be.
+    /// value, or belongs to a volume that there can not be: the request is not acknowledged, and
+    /// never will be.
     Refused {
         /// Which request.
         token: u64,
@@ -54,6 +67,16 @@ pub trait Completions: Send + Sync {
 ///   changes nothing and is completed all the same, as if the damage had come after it; the copy
 ///   stays lost. Below the highest that it may have been, where the stamp is lost too, a store is
 ///   [`Completion::Refused`].
+/// - [`Content::Unchanged`](crate::domain::Content::Unchanged) raises the settled generation of
+///   whatever the sectors hold, damaged copies and sectors never written included, and of nothing
+///   else: from then on votes, values and comparisons have the raised stamp. It costs as much for a
+///   range as for a sector. Stores that are under way together take effect one after the other,
+///   in the order in which they were asked for; but for one that has to wait for the medium first, or
+///   for space, which comes later. Only with `Unchanged` does the order make a difference, and only to stores
+///   settled under an older generation, which is why nothing may be asked for under a generation
+///   before every store of an older one is completed.
+/// - Volumes' numbers are below [`VOLUME_LIMIT`](super::VOLUME_LIMIT). Sectors of others have no
+///   vote, and stores to them are refused: they can only come from a peer's fault.
 pub trait SectorsManager: Send + Sync {
     /// Votes for the sectors of `range`, and with `newer_than` (one vote for each sector) also the
     /// values that are newer than those. Answers at once when nothing has to be waited for, and

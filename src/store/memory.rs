@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
 
+use super::floor::beyond_volumes;
 use super::manager::{Completion, Completions, SectorsManager, StoreRequest};
 use super::spans::SpanMap;
 use crate::domain::{Content, Extent, Held, Runs, SECTOR_SIZE, SectorAddress, SectorRange};
-use crate::domain::{Stamp, Vote};
+use crate::domain::{Generation, Stamp, Vote};
 
 /// The most runs in the votes of one [`Held`].
 pub(crate) const VOTE_RUNS_MAX: usize = 4096;
@@ -165,6 +166,12 @@ impl SectorsManager for MemorySectors {
         newer_than: Option<Runs<Vote>>,
         completions: &Arc<dyn Completions>,
     ) -> Option<Held> {
+        if beyond_volumes(range) {
+            return Some(Held {
+                votes: Runs::uniform(range.count(), Vote::Lost),
+                values: Vec::new(),
+            });
+        }
         let mut state = self.state();
         if self.automatic {
             return Some(state.durable.held(range, newer_than.as_ref()));
@@ -182,6 +189,12 @@ impl SectorsManager for MemorySectors {
         let mut state = self.state();
         let mut done = Vec::new();
         for request in requests {
+            if request.beyond_volumes() {
+                done.push(Completion::Refused {
+                    token: request.token,
+                });
+                continue;
+            }
             state.live.apply(&request);
             if self.automatic {
                 state.durable.apply(&request);
@@ -218,6 +231,10 @@ impl Image {
 
     fn apply_extent(&mut self, extent: &Extent) {
         for (first, last, known) in self.parts(extent.range) {
+            if extent.content == Content::Unchanged {
+                self.settle(first, last, known, extent.stamp.settled);
+                continue;
+            }
             let newer = known.map_or(extent.stamp > Stamp::ZERO, |copy| {
                 extent.stamp > copy.stamp || copy.damaged && extent.stamp == copy.stamp
             });
@@ -236,7 +253,7 @@ impl Image {
         };
         match &extent.content {
             Content::Zeroes => self.0.set(first, last, copy(None)),
-            Content::Unchanged => todo!("store"),
+            Content::Unchanged => unreachable!("it is no value"),
             Content::Data(bytes) => {
                 for address in first..=last {
                     let sector = SectorAddress::from_bits(address);
@@ -247,6 +264,19 @@ impl Image {
                     self.0.set(address, address, copy(Some(data)));
                 }
             }
+        }
+    }
+
+    /// Raises the settled generation of what these sectors hold; a damaged copy stays damaged.
+    fn settle(&mut self, first: u64, last: u64, known: Option<Copy>, generation: Generation) {
+        let mut copy = known.unwrap_or(Copy {
+            stamp: Stamp::ZERO,
+            data: None,
+            damaged: false,
+        });
+        if copy.stamp.settled < generation {
+            copy.stamp = copy.stamp.settled_under(generation);
+            self.0.set(first, last, copy);
         }
     }
 

@@ -34,14 +34,17 @@
 //!    takes and frees, so replaying those behind the root gives the present.
 //! 6. Both copies of the identity carry an update before it is acknowledged.
 //! 7. After a write or sync that failed nothing is acknowledged ever again.
-//! 8. No lock is held while the medium is asked for anything.
+//! 8. No lock is held while the medium is asked for anything, but for the identity's, which only
+//!    those wait for who write it.
+//! 9. The stamp of a sector is the one that it was stored under, raised by its floor (`floor`): in
+//!    votes, values and comparisons alike. Only the checksum of its data knows the one stored.
 //!
 //! # Where what is
-//! - Formats: `layout` (the fixed area), `identity`, `root`, `free_map`, `batch`, `page`,
-//!   all checked by `checksum`; `format` makes a new store. Pinned in `golden`.
+//! - Formats: `layout` (the fixed area), `identity` with its `fences`, `root`, `free_map`, `batch`,
+//!   `page`, all checked by `checksum`; `format` makes a new store. Pinned in `golden`.
 //! - In memory: `space` and `block_set` (the allocator), `journal` (where batches go),
-//!   `spans`, `entry`, `index`, `tree` and `cache` (what is known of a sector), `budget`.
-//! - Steps: `plan`, `assembly`, `commit`; `rebuild`, `checkpoint`; `load`; `recovery`;
+//!   `spans`, `entry`, `floor`, `index`, `tree` and `cache` (what is known of a sector), `budget`.
+//! - Steps: `plan` and `raise`, `assembly`, `commit`; `rebuild`, `checkpoint`; `load`; `recovery`;
 //!   `audit`. They run on an `engine` over a `medium` without threads or a clock, and the crash
 //!   tests drive them so (`crash`).
 //! - Around them: `file`, `directory`, `disk` with the threads `committer`,
@@ -66,7 +69,9 @@ mod disk;
 mod engine;
 mod entry;
 mod error;
+mod fences;
 mod file;
+mod floor;
 mod format;
 mod free_map;
 mod identity;
@@ -79,6 +84,7 @@ mod medium;
 mod memory;
 mod page;
 mod plan;
+mod raise;
 mod readers;
 mod rebuild;
 mod recovery;
@@ -94,6 +100,7 @@ pub use disk::{DiskSectors, Options, Unrecovered};
 pub use engine::Statistics;
 pub use error::StoreError;
 pub use file::DirectReads;
+pub use floor::VOLUME_LIMIT;
 pub use manager::{Completion, Completions, SectorsManager, StoreRequest};
 pub use memory::MemorySectors;
 pub use shared::OnFailure;

@@ -22,6 +22,9 @@
 //! | 4 | incarnation | | 8 | timestamp |
 //! | | | | 8 | checksum of the data; tombstone and lost: how many sectors more |
 //!
+//! Floors ([`floor`](super::floor)) are tombstones whose address has its top bit set: they lie behind
+//! all sectors.
+//!
 //! An inner page goes on with its children. The stamp is the highest in the child, or higher: it
 //! is all that is known of a child that is damaged.
 //!

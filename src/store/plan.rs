@@ -7,13 +7,15 @@ use bytes::Bytes;
 
 use super::cache::Found;
 use super::entry::{Entry, bounds};
-use super::index::{Index, Known};
+use super::floor::Raised;
+use super::index::{Compared, Index, Known};
 use super::manager::{Completions, StoreRequest};
 use super::page::PageRef;
+use super::raise::lookup_for;
 use super::root::Totals;
 use super::spans::{Span, SpanMap};
 use super::tree::{Missing, Pages};
-use crate::domain::{Content, Extent, SECTOR_SIZE, SectorRange, Stamp};
+use crate::domain::{Content, Extent, SECTOR_SIZE, Stamp};
 
 /// A request that is not completed, and how far it has got.
 pub(crate) struct Pending {
@@ -26,8 +28,8 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// The ranges that are not yet planned.
-    pub(crate) fn ranges_left(&self) -> impl Iterator<Item = SectorRange> {
+    /// What has to be looked up for what is not yet planned: first and last address each.
+    pub(crate) fn lookups_left(&self) -> impl Iterator<Item = (u64, u64)> {
         let Progress { extent, sector } = self.progress;
         let extents = self.request.extents[extent..].iter().enumerate();
         extents.filter_map(move |(place, extent)| {
@@ -37,7 +39,7 @@ impl Pending {
                 .count()
                 .checked_sub(skipped)
                 .filter(|left| *left > 0)?;
-            Some(extent.range.part(skipped, left))
+            Some(lookup_for(extent, extent.range.part(skipped, left)))
         })
     }
 }
@@ -81,18 +83,20 @@ pub(crate) struct Room {
 const DATA_COST: u64 = 128;
 /// No record of a tombstone is longer, with what splitting another around it costs, but without the
 /// slots that it frees.
-const TOMBSTONE_COST: u64 = 96;
+pub(super) const TOMBSTONE_COST: u64 = 96;
 /// What one run of freed slots takes.
 const FREED_COST: u64 = 12;
 /// How many spans of an extent are looked up at a time.
-const LOOKUP_SPANS: usize = 512;
+pub(super) const LOOKUP_SPANS: usize = 512;
 
 /// The values of a batch.
 pub(crate) struct Plan {
-    values: SpanMap<Value>,
+    pub(super) values: SpanMap<Value>,
     /// What the planned sectors were before.
     before: SpanMap<Before>,
-    room: Room,
+    /// The floors that the batch raises.
+    pub(super) raised: Raised,
+    pub(super) room: Room,
 }
 
 /// A value for each sector of a span.
@@ -125,12 +129,18 @@ impl Plan {
         Self {
             values: SpanMap::new(),
             before: SpanMap::new(),
+            raised: Raised::new(),
             room,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.values.is_empty() && self.raised.is_empty()
+    }
+
+    /// The floors that the batch raises.
+    pub(crate) const fn raised(&self) -> &Raised {
+        &self.raised
     }
 
     /// The values in order of address.
@@ -172,7 +182,11 @@ impl Plan {
         let mut progress = pending.progress;
         let mut stable = true;
         while let Some(extent) = pending.request.extents.get(progress.extent) {
-            match self.add_extent(index, pages, extent, &mut progress.sector) {
+            let step = match extent.content {
+                Content::Unchanged => self.add_floor(index, pages, extent, &mut progress.sector),
+                _ => self.add_extent(index, pages, extent, &mut progress.sector),
+            };
+            match step {
                 Ok(Step::Done { touched }) => stable &= !touched,
                 Ok(Step::Full) => return Planned::Part { progress },
                 Ok(Step::Refused) => return Planned::Refused,
@@ -195,7 +209,7 @@ impl Plan {
     ) -> Result<Step, Missing> {
         let mut newer = Newer::default();
         let outcome = self.compare(index, pages, extent, sector, &mut newer);
-        let touched = !newer.ranges.is_empty();
+        let touched = newer.waits || !newer.ranges.is_empty();
         for (first, last) in newer.ranges {
             self.propose(extent, first, last);
         }
@@ -236,16 +250,39 @@ impl Plan {
         known: &Span<Known>,
         newer: &mut Newer,
     ) -> Option<Step> {
-        let stable = known.value.entry.map_or(Stamp::ZERO, |entry| entry.bound());
-        let unknown = matches!(known.value.entry, Some(Entry::Lost { .. }));
-        if unknown && extent.stamp < stable {
-            return Some(Step::Refused);
+        let stable = known.value.compare(extent.stamp);
+        if self.raised.is_empty() {
+            return match stable {
+                Compared::Newer => self.take(extent, known, newer),
+                Compared::NotNewer => None,
+                Compared::Refused => Some(Step::Refused),
+            };
         }
-        // Below a damaged copy of a known stamp it is as if the damage had come after the store.
-        let heals = known.value.damaged && extent.stamp == stable;
-        if extent.stamp <= stable && !heals {
-            return None;
+        // What only the floors of this batch overtake is done when they are stable.
+        newer.waits |= stable != Compared::NotNewer;
+        for part in self.under_raised(extent.stamp, known) {
+            let stopped = match part.value {
+                Compared::Newer => {
+                    let (first, last) = (part.first, part.last);
+                    let part = Span {
+                        first,
+                        last,
+                        ..*known
+                    };
+                    self.take(extent, &part, newer)
+                }
+                Compared::NotNewer => None,
+                Compared::Refused => Some(Step::Refused),
+            };
+            if stopped.is_some() {
+                return stopped;
+            }
         }
+        None
+    }
+
+    /// Plans sectors for which the extent is newer than what is stable.
+    fn take(&mut self, extent: &Extent, known: &Span<Known>, newer: &mut Newer) -> Option<Step> {
         let count = known.count();
         let is_data = matches!(extent.content, Content::Data(_));
         let before = match known.value.entry {
@@ -269,7 +306,7 @@ impl Plan {
             && replaced <= self.room.replaced
             && cost <= self.room.journal_bytes;
         if !fits {
-            return Some(self.add_front(extent, known, newer));
+            return Some(self.take_front(extent, known, newer));
         }
         self.room.data -= data;
         self.room.replaced -= replaced;
@@ -283,7 +320,7 @@ impl Plan {
 
     /// Plans as much of a long gap as there is room for; what is left comes with the next batch,
     /// for which the sectors planned here are no longer newer.
-    fn add_front(&mut self, extent: &Extent, known: &Span<Known>, newer: &mut Newer) -> Step {
+    fn take_front(&mut self, extent: &Extent, known: &Span<Known>, newer: &mut Newer) -> Step {
         let most = self.room.data.min(self.room.journal_bytes / DATA_COST);
         let splits = matches!(extent.content, Content::Data(_)) && known.count() > most && most > 0;
         if splits {
@@ -291,7 +328,7 @@ impl Plan {
                 last: known.first + most - 1,
                 ..*known
             };
-            let stopped = self.add_known(extent, &front, newer);
+            let stopped = self.take(extent, &front, newer);
             assert!(stopped.is_none(), "there is room for the front");
         }
         Step::Full
@@ -309,7 +346,7 @@ impl Plan {
             stamp: extent.stamp,
             data: match &extent.content {
                 Content::Zeroes => None,
-                Content::Unchanged => todo!("store"),
+                Content::Unchanged => unreachable!("it is no value"),
                 Content::Data(bytes) => Some((bytes.clone(), extent.range.first().to_bits())),
             },
         };
@@ -332,6 +369,8 @@ impl Plan {
 #[derive(Default)]
 struct Newer {
     ranges: Vec<(u64, u64)>,
+    /// Other sectors have something as new in the batch.
+    waits: bool,
     /// Why the rest was not looked at.
     stopped: Option<Step>,
 }
@@ -351,7 +390,7 @@ impl Newer {
 }
 
 /// What became of a part of a request.
-enum Step {
+pub(super) enum Step {
     Done {
         /// It is, or waits for, a value of this batch.
         touched: bool,

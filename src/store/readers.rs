@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::entry::bounds;
 use super::error::StoreError;
 use super::load::Patience;
 use super::manager::Completion;
@@ -95,8 +94,7 @@ impl Engine {
             pages: &pending.pinned,
         };
         let index = self.index();
-        for range in pending.ranges_left() {
-            let (mut first, last) = bounds(range);
+        for (mut first, last) in pending.lookups_left() {
             while first <= last {
                 match index.lookup(&pages, (first, last), LOOKUP_SPANS) {
                     Err(missing) => return Some(missing),

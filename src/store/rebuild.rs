@@ -9,8 +9,9 @@ use std::io::IoSlice;
 use super::block::{Block, Run};
 use super::cache::Found;
 use super::engine::Engine;
-use super::entry::{Entry, laid_over};
+use super::entry::{Entry, laid_over, push_span};
 use super::error::StoreError;
+use super::floor::{FLOORS, count_floors};
 use super::page::{CHILDREN_MAX, Child, LEAF_ITEMS_MAX, Page, PageDraft, PageRef};
 use super::root::MapSize;
 use super::spans::{Span, SpanMap};
@@ -50,6 +51,7 @@ pub(crate) fn rebuild(
         sequence,
         size,
         freed: Vec::new(),
+        had_floors: size.floors > 0,
         writer: PageWriter::new(engine, wait),
     };
     let top = match root {
@@ -68,6 +70,10 @@ pub(crate) fn rebuild(
         children = rebuild.pack_inner(&children, true)?;
     }
     rebuild.writer.finish()?;
+    // A floor is never taken away: where they can not be counted any more, they are there still.
+    if rebuild.had_floors {
+        rebuild.size.floors = rebuild.size.floors.max(1);
+    }
     Ok(Rebuilt {
         root: children.first().map(|child| child.page),
         size: rebuild.size,
@@ -82,6 +88,8 @@ struct Rebuild<'a> {
     sequence: u64,
     size: MapSize,
     freed: Vec<Run>,
+    /// Whether the old version has floors.
+    had_floors: bool,
     writer: PageWriter<'a>,
 }
 
@@ -117,7 +125,12 @@ impl<'a> Rebuild<'a> {
                 let bound = reference.bound;
                 let lost = Span {
                     first: low,
-                    last: high,
+                    // What never was can not be lost.
+                    last: if self.had_floors {
+                        high
+                    } else {
+                        high.min(FLOORS - 1)
+                    },
                     value: Entry::Lost { bound },
                 };
                 return Ok(Part::Items(laid_over(&[lost], self.changes(low, high))));
@@ -127,6 +140,7 @@ impl<'a> Rebuild<'a> {
         if page.is_leaf() {
             self.size.leaves = self.size.leaves.saturating_sub(1);
             let items: Vec<_> = page.items().collect();
+            self.uncount_floors(&items);
             return Ok(Part::Items(laid_over(&items, self.changes(low, high))));
         }
         self.size.inner = self.size.inner.saturating_sub(1);
@@ -144,7 +158,7 @@ impl<'a> Rebuild<'a> {
             let child_high = next.unwrap_or(high);
             if self.changes(child_low, child_high).next().is_some() {
                 match self.page(&child.page, child_low, child_high)? {
-                    Part::Items(items) => gathered.extend(items),
+                    Part::Items(items) => append(&mut gathered, items),
                     Part::Children(more) => {
                         self.pack_leaves(&gathered, false, &mut children)?;
                         gathered.clear();
@@ -184,11 +198,18 @@ impl<'a> Rebuild<'a> {
             Found::Whole(page) if page.is_leaf() => {
                 self.freed.push(Run::single(child.page.block));
                 self.size.leaves = self.size.leaves.saturating_sub(1);
-                gathered.extend(page.items());
+                let items: Vec<_> = page.items().collect();
+                self.uncount_floors(&items);
+                append(gathered, items);
                 Ok(true)
             }
             _ => Ok(false),
         }
+    }
+
+    /// These items go out of the map, to come back packed anew.
+    fn uncount_floors(&mut self, items: &[Span<Entry>]) {
+        self.size.floors = self.size.floors.saturating_sub(count_floors(items));
     }
 
     fn load(&self, reference: &PageRef) -> Result<Found, StoreError> {
@@ -219,6 +240,7 @@ impl<'a> Rebuild<'a> {
         while !rest.is_empty() {
             let (draft, taken) = PageDraft::leaf(rest, share, self.sequence);
             self.size.leaves += 1;
+            self.size.floors += count_floors(&rest[..taken]);
             children.push(self.writer.write(draft)?);
             rest = &rest[taken..];
         }
@@ -246,6 +268,13 @@ impl<'a> Rebuild<'a> {
             packed.push(self.writer.write(PageDraft::inner(share, self.sequence))?);
         }
         Ok(packed)
+    }
+}
+
+/// Appends the items of the next page; what went on from one to the other is one again.
+fn append(gathered: &mut Vec<Span<Entry>>, items: Vec<Span<Entry>>) {
+    for item in items {
+        push_span(gathered, item);
     }
 }
 

@@ -22,6 +22,7 @@ use super::checksum::Checksums;
 use super::engine::{Engine, State};
 use super::entry::{Entry, bounds};
 use super::error::StoreError;
+use super::floor::lay;
 use super::free_map::{FreeMap, read_chunks};
 use super::identity::Identity;
 use super::index::Index;
@@ -124,7 +125,7 @@ impl Image {
             let (first, last) = bounds(record.range);
             let stamp = record.stamp;
             let RecordContent::Data { slot, checksums } = &record.content else {
-                self.overlay.set(first, last, Entry::Tombstone { stamp });
+                lay(&mut self.overlay, first, last, Entry::Tombstone { stamp });
                 continue;
             };
             let slots = Run::new(*slot, u64::from(record.range.count()));
@@ -204,6 +205,7 @@ pub(crate) fn start(
         next_sequence: identity.first_sequence,
         totals: image.totals,
         root_sequence: image.root.sequence,
+        settle_records: 0,
         map_size: image.root.map_size,
         covered: image.root.covered,
         free_map: image.free_map,
@@ -214,7 +216,11 @@ pub(crate) fn start(
         identity.store,
         identity.incarnation,
         PageCache::with_bytes(cache_bytes),
-        Index::new(image.root.map, image.overlay),
+        Index::new(
+            image.root.map,
+            image.root.map_size.floors > 0,
+            image.overlay,
+        ),
         state,
     );
     Ok((engine, identity))

@@ -19,6 +19,7 @@
 //! | 81 | 29 | the highest stamp of the map |
 //! | 110 | 20 | free map and journal: first chunk of the first copy (block 8, blocks 4, checksum 8) |
 //! | 130 | 20 | the same of the second copy |
+//! | 150 | 8 | spans of the floor in the map; never 0 again once there was one |
 
 use std::io::IoSlice;
 
@@ -47,6 +48,8 @@ pub(crate) struct Totals {
 pub(crate) struct MapSize {
     pub(crate) leaves: u64,
     pub(crate) inner: u64,
+    /// Spans of the floor; where pages were damaged, those that they had are counted still.
+    pub(crate) floors: u64,
 }
 
 /// What a root block says.
@@ -120,6 +123,7 @@ impl Root {
         for copy in self.space {
             copy.encode(&mut bytes);
         }
+        bytes.put_u64(self.map_size.floors);
         bytes.resize(BLOCK_SIZE, 0);
         let checksum = checksums.metadata(Kind::Root, place, &bytes[CONTENT..]);
         bytes[..CONTENT].copy_from_slice(&checksum.to_be_bytes());
@@ -143,10 +147,7 @@ impl Root {
             data: rest.get_u64(),
             tombstones: rest.get_u64(),
         };
-        let map_size = MapSize {
-            leaves: rest.get_u64(),
-            inner: rest.get_u64(),
-        };
+        let (leaves, inner) = (rest.get_u64(), rest.get_u64());
         let has_map = rest.get_u8() == 1;
         let block = rest.get_u64();
         let checksum = rest.get_u64();
@@ -158,13 +159,19 @@ impl Root {
             checksum,
             bound,
         });
+        let space = [ChunkRef::decode(&mut rest), ChunkRef::decode(&mut rest)];
+        let map_size = MapSize {
+            leaves,
+            inner,
+            floors: rest.get_u64(),
+        };
         Some(Self {
             sequence,
             covered,
             totals,
             map_size,
             map,
-            space: [ChunkRef::decode(&mut rest), ChunkRef::decode(&mut rest)],
+            space,
         })
     }
 }

@@ -31,6 +31,17 @@ impl<V> Span<V> {
     }
 }
 
+impl<V> Span<V> {
+    /// Something else of the same sectors.
+    pub(crate) const fn with<U>(&self, value: U) -> Span<U> {
+        Span {
+            first: self.first,
+            last: self.last,
+            value,
+        }
+    }
+}
+
 impl<V: Clone> SpanMap<V> {
     pub(crate) const fn new() -> Self {
         Self {
@@ -50,6 +61,25 @@ impl<V: Clone> SpanMap<V> {
         }
         self.clear(first, last);
         self.spans.insert(first, (last, value));
+    }
+
+    /// As [`Self::set`], and neighbours with the same value become one span with it.
+    pub(crate) fn set_joined(&mut self, first: u64, last: u64, value: V)
+    where
+        V: PartialEq,
+    {
+        let before = self.spans.range(..first).next_back();
+        let start = match before {
+            Some((start, (end, known))) if *end >= first - 1 && *known == value => *start,
+            _ => first,
+        };
+        let behind = last.checked_add(1);
+        let behind = behind.and_then(|next| self.spans.range(..=next).next_back());
+        let end = match behind {
+            Some((_, (end, known))) if *end > last && *known == value => *end,
+            _ => last,
+        };
+        self.set(start, end, value);
     }
 
     /// Forgets `first..=last`.
@@ -162,6 +192,24 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn joining_changes_nothing_but_the_number_of_spans(
+            sets in prop::collection::vec((0u64..40, 0u64..12, 0u8..3), 0..40),
+        ) {
+            let (mut map, mut joined) = (SpanMap::new(), SpanMap::new());
+            for (first, more, value) in sets {
+                map.set(first, first + more, value);
+                joined.set_joined(first, first + more, value);
+            }
+            prop_assert_eq!(expanded(&map, 64), expanded(&joined, 64));
+            let spans: Vec<_> = joined.iter().collect();
+            for pair in spans.windows(2) {
+                prop_assert!(pair[0].last + 1 < pair[1].first || pair[0].value != pair[1].value);
+            }
+        }
+    }
+
     #[test]
     fn the_last_address_has_its_place() {
         let mut map = SpanMap::new();
@@ -171,5 +219,8 @@ mod tests {
         assert_eq!(map.len(), 3);
         map.clear(0, u64::MAX);
         assert!(map.is_empty());
+        map.set_joined(u64::MAX, u64::MAX, 1);
+        map.set_joined(0, u64::MAX - 1, 1);
+        assert_eq!(map.len(), 1);
     }
 }

@@ -1,17 +1,68 @@
 //! The messages of sessions of clients.
 //!
-//! A status question has no fields. A status is JSON, of at most [`STATUS_BYTES_MAX`] bytes, up to
-//! the end of its message.
+//! The connector asks, and the listener answers in whatever order answers get ready; both say by a
+//! heartbeat that they live when there is nothing else to say. What goes before an attachment
+//! (status, attachments, release) needs none.
+//!
+//! Questions of clients
+//!
+//! | message | size | field |
+//! |---|---|---|
+//! | status?, attachments?, detach | 0 | |
+//! | release | 16 | owner |
+//! | attach | 2 | volume, 0 |
+//! | | 16 | owner |
+//! | | 1, 0 or 32 | kind, and its join key |
+//! | | 1 | `01` to take over, else `00` |
+//! | | 1, 0 or 8 | `01` and the generation that is continued, or `00` |
+//! | read, discard | 8 | number |
+//! | | 8, 4 | first sector's index, count |
+//! | write | 8 | number |
+//! | | 8 | first sector's index |
+//! | | rest | whole sectors |
+//! | flush | 8 | number |
+//!
+//! Answers to clients
+//!
+//! | message | size | field |
+//! |---|---|---|
+//! | status, attachments | rest | JSON of at most [`STATUS_BYTES_MAX`] bytes |
+//! | released | 1 | `01` if there was an attachment, else `00` |
+//! | attached | 38 | fence |
+//! | | 8 | sectors of the volume |
+//! | | 4, 8 | credit: requests, bytes |
+//! | attach refused | 1 | reason |
+//! | | rest | `00` held: a holder; `01` fenced: 8 generation; `02` elsewhere: 1 rank; nothing for `03` contended and `04` shutting down |
+//! | detached | 0 | |
+//! | values | 8 | number |
+//! | | 2 | parts, and that many of them: 1 kind (`00` zeroes, `01` data that follow), 4 count, and 0 or count * 4096 data |
+//! | done | 8 | number |
+//! | failed | 8 | number |
+//! | | 1 | reason |
+//! | | rest | `01` past the end: 8 sectors of the volume; `03` fenced: 8 generation; nothing for `00` unreadable, `02` read-only, `04` timed out and `05` shutting down |
+//! | fenced | 8 | generation |
+//!
+//! Kinds of attachments and holders are those of `holder`. A holder that a client is told of goes
+//! without its join key, which would let that client join.
+
+mod answer;
+mod question;
 
 use bytes::Bytes;
 
-use super::codec::{Encoder, Fields};
-use super::message::{HEARTBEAT, MessageError, STATUS, STATUS_QUESTION};
 use super::peer::Credit;
-use crate::domain::{Attach, AttachRefusal, Fence, Generation, OperationError, OwnerId};
+use crate::domain::{
+    Attach, AttachRefusal, Fence, Generation, OperationError, OwnerId, SECTOR_SIZE_U64,
+};
 
-/// The most bytes of JSON that a status has.
+/// The most bytes of JSON that a status, or a list of attachments, has.
 pub const STATUS_BYTES_MAX: usize = 64 << 10;
+
+/// The most sectors of one read or write.
+pub const DATA_SECTORS_MAX: u32 = 256;
+
+/// The most sectors of one discard.
+pub const DISCARD_SECTORS_MAX: u32 = 1 << 16;
 
 /// A client's number for one of its requests; no two of a session are the same.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,8 +138,10 @@ pub enum SessionAnswer {
         fence: Fence,
         /// How many sectors the volume has.
         sectors: u64,
-        /// What the client may have under way in the session: requests without their answers, and
-        /// the bytes that they write or read. More is a fault.
+        /// What the client may have under way in the session: questions without their answers,
+        /// other than heartbeats and the detach, and what they cost by
+        /// [`SessionQuestion::cost`]. More is a fault; but a question that costs more than all
+        /// the credit may be asked when nothing else is under way.
         credit: Credit,
     },
     /// The session is not attached; it may try again.
@@ -132,125 +185,39 @@ pub enum SectorValues {
 }
 
 impl SessionQuestion {
-    /// Appends the question.
-    pub fn encode(&self, out: &mut Encoder) {
+    /// Its number, if its answer names one.
+    pub fn number(&self) -> Option<RequestNumber> {
         match self {
-            Self::Heartbeat => out.message(HEARTBEAT, |_| ()),
-            Self::Status => out.message(STATUS_QUESTION, |_| ()),
-            _ => todo!("wire"),
+            Self::Read { number, .. }
+            | Self::Write { number, .. }
+            | Self::Discard { number, .. }
+            | Self::Flush { number } => Some(*number),
+            Self::Heartbeat
+            | Self::Status
+            | Self::Attachments
+            | Self::Release { .. }
+            | Self::Attach(_)
+            | Self::Detach => None,
         }
     }
 
-    /// The question of these bytes, type and fields.
-    pub fn decode(message: Bytes) -> Result<Self, MessageError> {
-        let mut fields = Fields::new(message);
-        let question = match fields.u8()? {
-            HEARTBEAT => Self::Heartbeat,
-            STATUS_QUESTION => Self::Status,
-            other => return Err(MessageError::Type(other)),
-        };
-        fields.end()?;
-        Ok(question)
-    }
-}
-
-impl SessionAnswer {
-    /// Appends the answer.
-    ///
-    /// # Panics
-    /// When a status is longer than [`STATUS_BYTES_MAX`].
-    pub fn encode(&self, out: &mut Encoder) {
+    /// What the question counts against a credit's bytes: the data that it carries, or may be
+    /// answered with. Both ends reckon with it.
+    pub fn cost(&self) -> u64 {
+        const JSON_BYTES: u64 = STATUS_BYTES_MAX as u64;
         match self {
-            Self::Heartbeat => out.message(HEARTBEAT, |_| ()),
-            Self::Status(json) => {
-                assert!(json.len() <= STATUS_BYTES_MAX, "a status is bounded");
-                out.message(STATUS, |out| out.value(json));
-            }
-            _ => todo!("wire"),
+            Self::Status | Self::Attachments => JSON_BYTES,
+            Self::Read { count, .. } => u64::from(*count) * SECTOR_SIZE_U64,
+            Self::Write { data, .. } => u64::try_from(data.len()).expect("memory is below 2^64"),
+            Self::Heartbeat
+            | Self::Release { .. }
+            | Self::Attach(_)
+            | Self::Detach
+            | Self::Discard { .. }
+            | Self::Flush { .. } => 0,
         }
-    }
-
-    /// The answer of these bytes, type and fields.
-    pub fn decode(message: Bytes) -> Result<Self, MessageError> {
-        let mut fields = Fields::new(message);
-        let answer = match fields.u8()? {
-            HEARTBEAT => Self::Heartbeat,
-            STATUS => {
-                let json = fields.rest();
-                if json.len() > STATUS_BYTES_MAX {
-                    return Err(MessageError::Long);
-                }
-                Self::Status(json)
-            }
-            other => return Err(MessageError::Type(other)),
-        };
-        fields.end()?;
-        Ok(answer)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::MessageStream;
-
-    fn encoded(encode: impl FnOnce(&mut Encoder)) -> Vec<u8> {
-        let mut encoder = Encoder::new();
-        encode(&mut encoder);
-        encoder.take().concat()
-    }
-
-    fn message(bytes: &[u8]) -> Bytes {
-        let mut stream = MessageStream::new();
-        stream.expect_all();
-        stream.plaintext.extend_from_slice(bytes);
-        stream.next_message().unwrap().unwrap()
-    }
-
-    #[test]
-    fn golden_status() {
-        let question = encoded(|out| SessionQuestion::Status.encode(out));
-        assert_eq!(question, [0, 0, 0, 1, 0x40]);
-        assert_eq!(
-            SessionQuestion::decode(message(&question)),
-            Ok(SessionQuestion::Status)
-        );
-
-        let answer = SessionAnswer::Status(Bytes::from_static(b"{}"));
-        let bytes = encoded(|out| answer.encode(out));
-        assert_eq!(bytes, [0, 0, 0, 3, 0x50, b'{', b'}']);
-        assert_eq!(SessionAnswer::decode(message(&bytes)), Ok(answer));
-
-        let heartbeat = encoded(|out| SessionAnswer::Heartbeat.encode(out));
-        assert_eq!(heartbeat, [0, 0, 0, 1, 0]);
-        assert_eq!(
-            SessionAnswer::decode(message(&heartbeat)),
-            Ok(SessionAnswer::Heartbeat)
-        );
-        assert_eq!(
-            SessionQuestion::decode(message(&heartbeat)),
-            Ok(SessionQuestion::Heartbeat)
-        );
-    }
-
-    #[test]
-    fn what_is_no_message_of_clients_is_refused() {
-        let stamps = Bytes::from_static(&[0x10, 1, 2]);
-        assert_eq!(
-            SessionQuestion::decode(stamps),
-            Err(MessageError::Type(0x10))
-        );
-        let long = Bytes::from_static(&[0x40, 1]);
-        assert_eq!(SessionQuestion::decode(long), Err(MessageError::Trailing));
-        let mut status = vec![b' '; STATUS_BYTES_MAX + 2];
-        status[0] = STATUS;
-        assert_eq!(
-            SessionAnswer::decode(Bytes::from(status)),
-            Err(MessageError::Long)
-        );
-        assert_eq!(
-            SessionAnswer::decode(Bytes::new()),
-            Err(MessageError::Short)
-        );
-    }
-}
+mod tests;

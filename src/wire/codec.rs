@@ -4,7 +4,9 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::message::{LENGTH_BYTES, MESSAGE_BYTES_MAX, MessageError};
-use crate::domain::{FENCE_BYTES, Fence, STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId};
+use crate::domain::{
+    FENCE_BYTES, Fence, Rank, STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId,
+};
 
 /// The bytes of messages as they are built: small fields gathered, values by reference.
 #[derive(Debug, Default)]
@@ -104,6 +106,22 @@ impl Encoder {
         self.slice(&stamp.to_bytes());
     }
 
+    pub(super) fn fence(&mut self, fence: Fence) {
+        self.slice(&fence.to_bytes());
+    }
+
+    /// A number that may be missing: a flag, and the number if it is there.
+    pub(super) fn option(&mut self, number: Option<u64>) {
+        self.flag(number.is_some());
+        if let Some(number) = number {
+            self.u64(number);
+        }
+    }
+
+    pub(super) fn flag(&mut self, flag: bool) {
+        self.u8(flag.into());
+    }
+
     pub(super) fn range(&mut self, range: SectorRange) {
         self.u64(range.first().to_bits());
         self.u32(range.count());
@@ -145,6 +163,15 @@ impl Fields {
             1 => Ok(true),
             _ => Err(MessageError::Malformed("a flag")),
         }
+    }
+
+    /// A number that may be missing.
+    pub(super) fn option(&mut self) -> Result<Option<u64>, MessageError> {
+        self.flag()?.then(|| self.u64()).transpose()
+    }
+
+    pub(super) fn rank(&mut self) -> Result<Rank, MessageError> {
+        Rank::new(self.u8()?).ok_or(MessageError::Malformed("a rank"))
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], MessageError> {

@@ -40,6 +40,8 @@ pub struct Sealer {
     plaintext: Vec<u8>,
     /// Never shortened, so that its bytes need not be cleared before each batch.
     sealed: Vec<u8>,
+    /// How many of them are the last batch.
+    length: usize,
 }
 
 /// Opens one direction.
@@ -56,11 +58,12 @@ impl Sealer {
             frames: 0,
             plaintext: Vec::new(),
             sealed: Vec::new(),
+            length: 0,
         }
     }
 
-    /// The frames of these pieces, one after another, in as few frames as hold them. Nothing is
-    /// kept back. A piece that fills a whole frame is sealed where it lies, the rest is gathered
+    /// The frames of these pieces, one after another, in as few frames as hold them: what
+    /// [`Self::sealed`] is from now on. Nothing is kept back. A piece that fills a whole frame is sealed where it lies, the rest is gathered
     /// first.
     pub fn seal(&mut self, pieces: &[Bytes]) -> Result<&[u8], FrameError> {
         let total: usize = pieces.iter().map(Bytes::len).sum();
@@ -94,13 +97,20 @@ impl Sealer {
             at += self.seal_gathered(at);
         }
         assert_eq!(at, length, "every frame but the last is full");
-        Ok(&self.sealed[..length])
+        self.length = length;
+        Ok(self.sealed())
     }
 
-    /// Lets go of the room for batches, when there was none for a while.
+    /// What was sealed last.
+    pub fn sealed(&self) -> &[u8] {
+        &self.sealed[..self.length]
+    }
+
+    /// Lets go of the room for batches, and of the last one, when there was none for a while.
     pub fn rest(&mut self) {
         self.plaintext = Vec::new();
         self.sealed = Vec::new();
+        self.length = 0;
     }
 
     fn seal_gathered(&mut self, at: usize) -> usize {

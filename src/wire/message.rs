@@ -13,13 +13,33 @@
 //! | `10` | stamps? | connector, of role peer |
 //! | `11` | values? | connector, of role peer |
 //! | `12` | store | connector, of role peer |
+//! | `13` | fence? | connector, of role peer |
+//! | `14` | open | connector, of role peer |
 //! | `20` | held | listener, of role peer |
 //! | `21` | stored | listener, of role peer |
 //! | `22` | declined | listener, of role peer |
+//! | `23` | fence | listener, of role peer |
+//! | `24` | opened | listener, of role peer |
+//! | `25` | refused | listener, of role peer |
 //! | `40` | status? | connector, of role client |
+//! | `41` | attachments? | connector, of role client |
+//! | `42` | release | connector, of role client |
+//! | `43` | attach | connector, of role client |
+//! | `44` | detach | connector, of role client |
+//! | `45` | read | connector, of role client |
+//! | `46` | write | connector, of role client |
+//! | `47` | discard | connector, of role client |
+//! | `48` | flush | connector, of role client |
 //! | `50` | status | listener, of role client |
-//!
-//! `41` to `4f` and `51` to `5f` are free for what clients will ask besides.
+//! | `51` | attachments | listener, of role client |
+//! | `52` | released | listener, of role client |
+//! | `53` | attached | listener, of role client |
+//! | `54` | attach refused | listener, of role client |
+//! | `55` | detached | listener, of role client |
+//! | `56` | values | listener, of role client |
+//! | `57` | done | listener, of role client |
+//! | `58` | failed | listener, of role client |
+//! | `59` | fenced | listener, of role client |
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -28,7 +48,8 @@ use bytes::{Buf, Bytes, BytesMut};
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 /// The most bytes of a session's first message each way, which is read before anything else of the
-/// other end is believed: an introduction with the stores of 254 processes.
+/// other end is believed: an introduction with the stores of 254 processes and
+/// as many attachments as one names.
 pub const FIRST_MESSAGE_BYTES_MAX: usize = 8 << 10;
 
 /// The size of a message's length.
@@ -39,11 +60,33 @@ pub(super) const INTRODUCTION: u8 = 0x01;
 pub(super) const STAMPS: u8 = 0x10;
 pub(super) const VALUES: u8 = 0x11;
 pub(super) const STORE: u8 = 0x12;
+pub(super) const FENCE_QUESTION: u8 = 0x13;
+pub(super) const OPEN: u8 = 0x14;
 pub(super) const HELD: u8 = 0x20;
 pub(super) const STORED: u8 = 0x21;
 pub(super) const DECLINED: u8 = 0x22;
+pub(super) const FENCE: u8 = 0x23;
+pub(super) const OPENED: u8 = 0x24;
+pub(super) const REFUSED: u8 = 0x25;
 pub(super) const STATUS_QUESTION: u8 = 0x40;
+pub(super) const ATTACHMENTS_QUESTION: u8 = 0x41;
+pub(super) const RELEASE: u8 = 0x42;
+pub(super) const ATTACH: u8 = 0x43;
+pub(super) const DETACH: u8 = 0x44;
+pub(super) const READ: u8 = 0x45;
+pub(super) const WRITE: u8 = 0x46;
+pub(super) const DISCARD: u8 = 0x47;
+pub(super) const FLUSH: u8 = 0x48;
 pub(super) const STATUS: u8 = 0x50;
+pub(super) const ATTACHMENTS: u8 = 0x51;
+pub(super) const RELEASED: u8 = 0x52;
+pub(super) const ATTACHED: u8 = 0x53;
+pub(super) const ATTACH_REFUSED: u8 = 0x54;
+pub(super) const DETACHED: u8 = 0x55;
+pub(super) const SECTORS: u8 = 0x56;
+pub(super) const DONE: u8 = 0x57;
+pub(super) const FAILED: u8 = 0x58;
+pub(super) const FENCED: u8 = 0x59;
 
 /// A larger allocation is let go once nothing is left in it.
 const KEPT_BYTES_MAX: usize = 256 << 10;
@@ -117,6 +160,9 @@ pub enum MessageError {
     /// A type that there is none of, or that this end is not sent.
     #[error("a message has the type {0:#04x}, which is not expected here")]
     Type(u8),
+    /// It is about a volume that there is none of.
+    #[error("a message is about volume {0}, and there is only volume 0")]
+    Volume(u16),
     /// A field with a value that it never has.
     #[error("a message is malformed in {0}")]
     Malformed(&'static str),

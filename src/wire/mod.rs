@@ -8,7 +8,8 @@
 //! | `frame` | a direction's sealed frames |
 //! | `message` | the stream of messages in them, and their types |
 //! | `peer` | what processes say to one another: the register's questions and answers |
-//! | `status` | what clients say in sessions |
+//! | `client_session` | what clients say in sessions: attachments, their operations, status |
+//! | `holder` | who holds a volume, as both are told of it |
 //! | `auth`, `codec` | keys and tags; fields |
 //!
 //! Guarantees: nothing is decoded before it was authenticated, but for a hello, and for the number
@@ -24,6 +25,7 @@ mod client_session;
 mod codec;
 mod frame;
 mod hello;
+mod holder;
 mod message;
 mod peer;
 mod session;
@@ -37,7 +39,8 @@ pub use client::{
     WRITE_REQUEST_BYTES, decode_request, decode_response, glance,
 };
 pub use client_session::{
-    RequestNumber, STATUS_BYTES_MAX, SectorValues, SessionAnswer, SessionQuestion,
+    DATA_SECTORS_MAX, DISCARD_SECTORS_MAX, RequestNumber, STATUS_BYTES_MAX, SectorValues,
+    SessionAnswer, SessionQuestion,
 };
 pub use codec::Encoder;
 pub use frame::{FRAME_OVERHEAD, FRAME_PAYLOAD_MAX, FRAMES_MAX, FrameError, Opener, Sealer};

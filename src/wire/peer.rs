@@ -13,50 +13,58 @@
 //! | 4, 8 | credit: requests, bytes (of no meaning from the connector) |
 //! | 2 | processes of the recorded birth, 0 while there is none |
 //! | each 1, 16 | `01` and a store's identity, or `00` and zeroes for one that was not met |
+//! | 2 | holders that the sender runs, at most 16, and that many of them, as in `holder` |
 //!
-//! Requests: stamps?, values?, store
+//! Requests: stamps?, values?, store, fence?, open
 //!
 //! | size | field |
 //! |---|---|
 //! | 1, 8, 1 | identifier: shard, sequence, round |
-//! | 8 | authority |
+//! | 38 | authority: a fence |
 //! | 8, 4 | stamps?, values?: the range's first sector, its count |
 //! | 2 | values?: runs of votes, and that many of them |
 //! | 2 | store: extents, and that many of them |
+//! | 1, 0 or 8 | open: `01` and the generation that is continued, or `00` |
 //!
-//! Replies: held, stored, declined
+//! Replies: held, stored, declined, fence, opened, refused
 //!
 //! | size | field |
 //! |---|---|
 //! | 1, 8, 1 | identifier of the request |
 //! | 2 | held: runs of votes, and that many of them |
 //! | 2 | held: extents, and that many of them |
+//! | 38 | fence, refused: a fence |
+//! | 2 | fence: holders, and that many of them, as in `holder` |
 //!
 //! A run of votes: 4 count, 1 vote (`00` lost, `01` the zero stamp, `02` a stamp that follows), and
 //! 0 or 29 stamp. Neighbouring runs differ.
 //!
-//! An extent: 8 first sector, 4 count, 29 stamp, 1 content (`00` zeroes, `01` data that follow),
-//! and 0 or count * 4096 data. Extents ascend and do not overlap.
+//! An extent: 8 first sector, 4 count, 29 stamp, 1 content (`00` zeroes, `01` data that follow, `02`
+//! unchanged), and 0 or count * 4096 data. Extents ascend and do not overlap. *Unchanged* is in
+//! stores alone, and its stamp is a settled generation above 0 and nothing else.
+//!
+//! A stamp that names no writer has nothing but a settled generation: it is that of sectors that
+//! were settled and never written, which hold zeroes.
+
+mod introduction;
+mod reply;
+mod request;
+mod sectors;
+
+use introduction::{introduction, put_introduction};
+pub use reply::encode_reply;
+use reply::{reply, reply_code};
+pub use request::{cost, encode_request};
+use request::{request, request_code};
 
 use super::codec::{Encoder, Fields};
 use super::message::{
-    DECLINED, HEARTBEAT, HELD, INTRODUCTION, MessageError, STAMPS, STORE, STORED, VALUES,
+    DECLINED, FENCE, FENCE_QUESTION, HEARTBEAT, HELD, INTRODUCTION, MessageError, OPEN, OPENED,
+    REFUSED, STAMPS, STORE, STORED, VALUES,
 };
 use crate::domain::{
-    Answer, Birth, Content, Extent, Held, Holder, Incarnation, OperationId, Question, Rank, Reply,
-    Request, RequestId, Runs, STAMP_BYTES, SectorRange, Stamp, StoreId, Vote,
+    Birth, Holder, Incarnation, OperationId, Rank, Reply, Request, RequestId, StoreId,
 };
-
-const BORN_BYTES: usize = 1 + 16;
-const RUN_BYTES_MIN: usize = 4 + 1;
-const EXTENT_BYTES_MIN: usize = 8 + 4 + STAMP_BYTES + 1;
-
-const VOTE_LOST: u8 = 0;
-const VOTE_ZERO: u8 = 1;
-const VOTE_STAMP: u8 = 2;
-
-const CONTENT_ZEROES: u8 = 0;
-const CONTENT_DATA: u8 = 1;
 
 /// What a process tells its peers of its store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,23 +121,6 @@ pub enum PeerMessage {
     Declined(RequestId),
 }
 
-/// What a request counts against a credit's bytes: the data that it carries or may be answered
-/// with, and a flat sum for everything else. Both ends reckon with it.
-pub fn cost(request: &Request) -> u64 {
-    const FLAT_BYTES: u64 = 256;
-    /// A reply has no more data than an operation covers.
-    const REPLY_BYTES_MAX: u64 = 1 << 20;
-    FLAT_BYTES
-        + match &request.question {
-            Question::Stamps { .. } | Question::Fence | Question::Open { .. } => 0,
-            Question::Values { range, .. } => range.bytes().min(REPLY_BYTES_MAX),
-            Question::Store { extents } => extents
-                .iter()
-                .map(|extent| u64::try_from(extent.data_bytes()).expect("memory is below 2^64"))
-                .sum(),
-        }
-}
-
 impl PeerMessage {
     /// The message's type.
     pub fn code(&self) -> u8 {
@@ -137,11 +128,7 @@ impl PeerMessage {
             Self::Heartbeat => HEARTBEAT,
             Self::Introduction { .. } => INTRODUCTION,
             Self::Request(request) => request_code(&request.question),
-            Self::Reply(reply) => match reply.answer {
-                Answer::Held(_) => HELD,
-                Answer::Stored => STORED,
-                _ => todo!("wire"),
-            },
+            Self::Reply(reply) => reply_code(&reply.answer),
             Self::Declined(_) => DECLINED,
         }
     }
@@ -149,7 +136,8 @@ impl PeerMessage {
     /// Appends the message, of a session of this asker.
     ///
     /// # Panics
-    /// When it names an operation of another process or incarnation.
+    /// When it names an operation of another process or incarnation, or more holders, or longer
+    /// names, than any may.
     pub fn encode(&self, asker: Asker, out: &mut Encoder) {
         match self {
             Self::Heartbeat => out.message(HEARTBEAT, |_| ()),
@@ -173,112 +161,18 @@ impl PeerMessage {
         let message = match code {
             HEARTBEAT => Self::Heartbeat,
             INTRODUCTION => introduction(&mut fields)?,
-            STAMPS | VALUES | STORE => Self::Request(Request {
-                id: id(&mut fields, asker)?,
-                authority: fields.fence()?,
-                question: question(code, &mut fields)?,
-            }),
-            HELD | STORED => Self::Reply(Reply {
-                id: id(&mut fields, asker)?,
-                answer: match code {
-                    HELD => Answer::Held(Held {
-                        votes: votes(&mut fields)?,
-                        values: extents(&mut fields)?,
-                    }),
-                    _ => Answer::Stored,
-                },
-            }),
+            STAMPS | VALUES | STORE | FENCE_QUESTION | OPEN => {
+                Self::Request(request(code, &mut fields, asker)?)
+            }
+            HELD | STORED | FENCE | OPENED | REFUSED => {
+                Self::Reply(reply(code, &mut fields, asker)?)
+            }
             DECLINED => Self::Declined(id(&mut fields, asker)?),
             _ => return Err(MessageError::Type(code)),
         };
         fields.end()?;
         Ok(message)
     }
-}
-
-/// As [`PeerMessage::encode`], without taking the request apart.
-pub fn encode_request(request: &Request, asker: Asker, out: &mut Encoder) {
-    out.message(request_code(&request.question), |out| {
-        put_id(request.id, asker, out);
-        out.slice(&request.authority.to_bytes());
-        match &request.question {
-            Question::Stamps { range } => out.range(*range),
-            Question::Values { range, held } => {
-                out.range(*range);
-                put_votes(held, out);
-            }
-            Question::Store { extents } => put_extents(extents, out),
-            _ => todo!("wire"),
-        }
-    });
-}
-
-/// As [`PeerMessage::encode`], without taking the reply apart.
-pub fn encode_reply(reply: &Reply, asker: Asker, out: &mut Encoder) {
-    match &reply.answer {
-        Answer::Held(held) => out.message(HELD, |out| {
-            put_id(reply.id, asker, out);
-            put_votes(&held.votes, out);
-            put_extents(&held.values, out);
-        }),
-        Answer::Stored => out.message(STORED, |out| put_id(reply.id, asker, out)),
-        _ => todo!("wire"),
-    }
-}
-
-fn request_code(question: &Question) -> u8 {
-    match question {
-        Question::Stamps { .. } => STAMPS,
-        Question::Values { .. } => VALUES,
-        Question::Store { .. } => STORE,
-        _ => todo!("wire"),
-    }
-}
-
-fn put_introduction(introduction: &Introduction, credit: Credit, out: &mut Encoder) {
-    out.store_id(introduction.store);
-    out.u8(introduction.empty.into());
-    out.u32(credit.requests);
-    out.u64(credit.bytes);
-    let stores = introduction
-        .birth
-        .as_ref()
-        .map_or(&[][..], |birth| &birth.stores);
-    out.count(stores.len());
-    for store in stores {
-        out.u8(store.is_some().into());
-        out.store_id(store.unwrap_or(StoreId([0; 16])));
-    }
-}
-
-fn introduction(fields: &mut Fields) -> Result<PeerMessage, MessageError> {
-    let store = fields.store_id()?;
-    let empty = fields.flag()?;
-    let credit = Credit {
-        requests: fields.u32()?,
-        bytes: fields.u64()?,
-    };
-    let processes = fields.count(BORN_BYTES)?;
-    if processes > usize::from(Rank::MAX) {
-        return Err(MessageError::Malformed("a birth"));
-    }
-    let stores = (0..processes).map(|_| match (fields.flag()?, fields.store_id()?) {
-        (true, store) => Ok(Some(store)),
-        (false, StoreId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])) => Ok(None),
-        (false, _) => Err(MessageError::Malformed("a birth")),
-    });
-    let stores = stores.collect::<Result<Vec<_>, _>>()?;
-    let birth = (processes > 0).then_some(Birth { stores });
-    let introduction = Introduction {
-        store,
-        birth,
-        empty,
-        holders: Vec::new(),
-    };
-    Ok(PeerMessage::Introduction {
-        introduction,
-        credit,
-    })
 }
 
 fn put_id(id: RequestId, asker: Asker, out: &mut Encoder) {
@@ -306,126 +200,6 @@ fn id(fields: &mut Fields, asker: Asker) -> Result<RequestId, MessageError> {
     };
     let round = fields.u8()?;
     Ok(RequestId { operation, round })
-}
-
-fn question(code: u8, fields: &mut Fields) -> Result<Question, MessageError> {
-    Ok(match code {
-        STAMPS => Question::Stamps {
-            range: fields.range()?,
-        },
-        VALUES => {
-            let range = fields.range()?;
-            let held = votes(fields)?;
-            if held.count() != range.count() {
-                return Err(MessageError::Malformed("the votes of a question"));
-            }
-            Question::Values { range, held }
-        }
-        _ => Question::Store {
-            extents: store_extents(fields)?,
-        },
-    })
-}
-
-fn put_votes(votes: &Runs<Vote>, out: &mut Encoder) {
-    out.count(votes.run_count());
-    for (count, vote) in votes.iter() {
-        out.u32(count);
-        match vote {
-            Vote::Lost => out.u8(VOTE_LOST),
-            Vote::ZERO => out.u8(VOTE_ZERO),
-            Vote::Stamp(stamp) => {
-                out.u8(VOTE_STAMP);
-                out.stamp(stamp);
-            }
-        }
-    }
-}
-
-fn votes(fields: &mut Fields) -> Result<Runs<Vote>, MessageError> {
-    let runs = fields.count(RUN_BYTES_MIN)?;
-    let mut votes = Runs::new();
-    for run in 0..runs {
-        let count = fields.u32()?;
-        let vote = match fields.u8()? {
-            VOTE_LOST => Vote::Lost,
-            VOTE_ZERO => Vote::ZERO,
-            VOTE_STAMP => Vote::Stamp(written_stamp(fields)?),
-            _ => return Err(MessageError::Malformed("a vote")),
-        };
-        if count == 0 || u32::MAX - votes.count() < count {
-            return Err(MessageError::Malformed("a run of votes"));
-        }
-        votes.push(count, vote);
-        if votes.run_count() != run + 1 {
-            return Err(MessageError::Malformed("a run of votes"));
-        }
-    }
-    Ok(votes)
-}
-
-fn put_extents(extents: &[Extent], out: &mut Encoder) {
-    out.count(extents.len());
-    for extent in extents {
-        out.range(extent.range);
-        out.stamp(extent.stamp);
-        match &extent.content {
-            Content::Zeroes => out.u8(CONTENT_ZEROES),
-            Content::Data(data) => {
-                out.u8(CONTENT_DATA);
-                out.value(data);
-            }
-            Content::Unchanged => todo!("wire"),
-        }
-    }
-}
-
-fn extents(fields: &mut Fields) -> Result<Vec<Extent>, MessageError> {
-    let count = fields.count(EXTENT_BYTES_MIN)?;
-    let mut extents: Vec<Extent> = Vec::with_capacity(count);
-    for _ in 0..count {
-        let range = fields.range()?;
-        let stamp = written_stamp(fields)?;
-        let content = match fields.u8()? {
-            CONTENT_ZEROES => Content::Zeroes,
-            CONTENT_DATA => Content::Data(fields.value(range.bytes())?),
-            _ => return Err(MessageError::Malformed("a content")),
-        };
-        if extents
-            .last()
-            .is_some_and(|last| last.range.last() >= range.first())
-        {
-            return Err(MessageError::Malformed("the order of values"));
-        }
-        extents.push(Extent::new(range, stamp, content));
-    }
-    Ok(extents)
-}
-
-/// The extents of a store, for which [`Question::range`] must hold.
-fn store_extents(fields: &mut Fields) -> Result<Vec<Extent>, MessageError> {
-    let extents = extents(fields)?;
-    let whole = extents
-        .first()
-        .zip(extents.last())
-        .and_then(|(first, last)| {
-            let (first, last) = (first.range.first(), last.range.last());
-            let count = last
-                .to_bits()
-                .checked_sub(first.to_bits())?
-                .checked_add(1)?;
-            SectorRange::new(first, u32::try_from(count).ok()?)
-        });
-    whole.ok_or(MessageError::Malformed("the span of a store"))?;
-    Ok(extents)
-}
-
-/// A stamp that some write has made; the zero stamp has its own encodings.
-fn written_stamp(fields: &mut Fields) -> Result<Stamp, MessageError> {
-    match fields.stamp()? {
-        Stamp::ZERO => Err(MessageError::Malformed("a stamp")),
-        stamp => Ok(stamp),
-    }
 }
 
 #[cfg(test)]

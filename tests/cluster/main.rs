@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod attachments;
 mod classic;
+mod failover;
 mod faults;
+mod library;
 mod limits;
 mod machine;
+mod nbd;
 mod service;
 mod tools;

@@ -17,6 +17,11 @@ fn help_has_examples_and_goes_to_stdout() {
         vec!["serve", "--help"],
         vec!["status", "--help"],
         vec!["store", "check", "--help"],
+        vec!["nbd", "--help"],
+        vec!["read", "--help"],
+        vec!["write", "--help"],
+        vec!["attachments", "--help"],
+        vec!["bench", "--help"],
     ] {
         let help = run(anywhere(), &command);
         assert_eq!(
@@ -68,6 +73,20 @@ fn wrong_usage_has_an_exit_code_of_its_own_and_names_the_remedy() {
             "serve --config c --rank one --data d",
             "invalid value 'one'",
         ),
+        ("nbd --config c --unix s --port 1", "cannot be used with"),
+        ("nbd --config c --read-only --shared", "cannot be used with"),
+        ("nbd --config c --join-secret s", "--join <NAME>"),
+        ("read --config c", "--sector <N>"),
+        ("read --config c --sector 0 --count 0", "invalid value '0'"),
+        ("write --config c --sector -1", "unexpected argument"),
+        (
+            "attachments --config c --release abc",
+            "an owner is written as 32 hex digits",
+        ),
+        ("bench --config c --read 101", "0..=100"),
+        ("bench --config c --depth 0", "1..=1024"),
+        ("bench --config c --block-size 1000", "write 4KiB or more"),
+        ("bench --config c --block-size 64MiB", "write 32MiB or less"),
         (
             "status --config c --log a=b=c",
             "write for example info,atdd=debug",

@@ -231,7 +231,9 @@ impl World {
         }
         let unanswered = self.clients[client].unanswered.clone();
         for number in unanswered {
-            if self.history.record(number).kind != Kind::Read { self.tally.count("change repeated"); }
+            if self.history.record(number).kind != Kind::Read {
+                self.tally.count("change repeated");
+            }
             self.say(session, Question::Operation(number));
         }
         self.think_soon(client);
@@ -240,7 +242,13 @@ impl World {
 
     fn was_refused(&mut self, client: usize, refusal: AttachRefusal) -> Result<(), String> {
         let stormy = self.is_stormy();
-        self.tally.count(match refusal { AttachRefusal::Held(_) => "refused: held", AttachRefusal::Fenced{..} => "refused: fenced", AttachRefusal::Elsewhere {..} => "refused: elsewhere", AttachRefusal::Contended => "refused: contended", _ => "x" });
+        self.tally.count(match refusal {
+            AttachRefusal::Held(_) => "refused: held",
+            AttachRefusal::Fenced { .. } => "refused: fenced",
+            AttachRefusal::Elsewhere { .. } => "refused: elsewhere",
+            AttachRefusal::Contended => "refused: contended",
+            _ => "x",
+        });
         let state = &mut self.clients[client];
         state.state = State::Away;
         state.refusals += 1;

@@ -156,7 +156,11 @@ impl Disk {
     }
 
     fn install(&mut self, extents: &[Extent]) {
-        for extent in extents.iter().filter_map(|extent| self.falsified(extent)).collect::<Vec<_>>() {
+        for extent in extents
+            .iter()
+            .filter_map(|extent| self.falsified(extent))
+            .collect::<Vec<_>>()
+        {
             let extent = &extent;
             for address in extent.range.addresses() {
                 if extent.content == Content::Unchanged {

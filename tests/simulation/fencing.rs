@@ -39,7 +39,8 @@ pub(crate) fn check(
     for sight in sights.iter().filter(|sight| sight.fence.is_exclusive()) {
         let of = generations.entry(sight.fence.generation).or_default();
         if sight.at_home {
-            of.established.extend(sight.end.map(|end| (end, sight.value)));
+            of.established
+                .extend(sight.end.map(|end| (end, sight.value)));
         } else {
             of.elsewhere.push(sight.start);
         }

@@ -178,9 +178,7 @@ impl World {
                 );
                 Ok(())
             }
-            Asker::Classic(client) => {
-                self.answered_classic(client, ticket, ended)
-            }
+            Asker::Classic(client) => self.answered_classic(client, ticket, ended),
             Asker::Inspector => self.end_operation(ticket, ended),
         }
     }

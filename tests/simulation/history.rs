@@ -69,13 +69,7 @@ pub(crate) struct History {
 }
 
 /// What is of a stamp for ever: settling changes the rest.
-type Tombstone = (
-    SectorAddress,
-    Generation,
-    u64,
-    Option<Rank>,
-    Incarnation,
-);
+type Tombstone = (SectorAddress, Generation, u64, Option<Rank>, Incarnation);
 
 impl History {
     /// An operation begins; returns its number.

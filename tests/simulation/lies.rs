@@ -90,9 +90,9 @@ impl World {
             _ => return,
         };
         let mut holders: BTreeMap<OperationId, usize> = BTreeMap::new();
-        let of_own = outputs.iter().any(|output| {
-            matches!(output, Output::Store { extents, .. } if is_settling(extents))
-        });
+        let of_own = outputs
+            .iter()
+            .any(|output| matches!(output, Output::Store { extents, .. } if is_settling(extents)));
         for output in outputs.iter() {
             if let Output::Request { request, .. } = output
                 && let Question::Store { extents } = &request.question
@@ -236,11 +236,7 @@ impl World {
     }
 
     fn is_of_read(&self, place: usize, operation: OperationId) -> bool {
-        let name = (
-            operation.shard,
-            operation.incarnation,
-            operation.sequence,
-        );
+        let name = (operation.shard, operation.incarnation, operation.sequence);
         self.processes[place].lies.reads.contains(&name)
     }
 

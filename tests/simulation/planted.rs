@@ -68,11 +68,6 @@ fn a_fence_before_the_stores_that_it_follows_is_found() {
 }
 
 #[test]
-fn storing_what_old_reads_write_back_is_found() {
-    is_found(Bug::WriteBacksNotRefused);
-}
-
-#[test]
 fn refusing_nothing_but_queries_is_found() {
     is_found(Bug::OnlyQueriesRefused);
 }

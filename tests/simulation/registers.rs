@@ -198,7 +198,18 @@ impl World {
         }
         if outcome.is_ok() {
             let (attempt, begun) = self.history.attempted(ticket);
-            self.tally.count(match (attempt.fence.is_exclusive(), attempt.at_home, attempt.fence.generation.0) { (true, true, _) => "op exclusive", (true, false, _) => "op elsewhere", (false, _, 0) => "op generation 0", (false, ..) => "op shared" });
+            self.tally.count(
+                match (
+                    attempt.fence.is_exclusive(),
+                    attempt.at_home,
+                    attempt.fence.generation.0,
+                ) {
+                    (true, true, _) => "op exclusive",
+                    (true, false, _) => "op elsewhere",
+                    (false, _, 0) => "op generation 0",
+                    (false, ..) => "op shared",
+                },
+            );
             self.ledger.done(begun, attempt.fence.generation);
         }
         if self.adopts(place, ticket, &outcome) {

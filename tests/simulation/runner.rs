@@ -62,20 +62,3 @@ pub(crate) fn run_seeds(
     });
     failure.into_inner().unwrap()
 }
-
-pub(crate) fn run_all(seeds: std::ops::Range<u64>, bug: Option<Bug>, f: impl Fn(u64, String) + Sync) {
-    let next = AtomicU64::new(seeds.start);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds.end {
-                    return;
-                }
-                if let Err(why) = run_seed(seed, bug, false) {
-                    f(seed, why);
-                }
-            });
-        }
-    });
-}

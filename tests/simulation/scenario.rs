@@ -184,18 +184,22 @@ impl Crowd {
         let [classic, hosts, sharing, readers] = match dice.below(6) {
             0 | 1 => [0, 1, 0, dice.below(2)],
             2 => [0, dice.between(2, 3), 0, dice.below(2)],
-            3 => [dice.below(2), dice.below(2), dice.between(2, 3), dice.below(2)],
-            4 => [0, dice.below(2), 0, dice.below(2)],
-            _ => [
+            3 => [
                 dice.below(2),
-                dice.below(3),
-                dice.below(3),
-                dice.below(3),
+                dice.below(2),
+                dice.between(2, 3),
+                dice.below(2),
             ],
+            4 => [0, dice.below(2), 0, dice.below(2)],
+            _ => [dice.below(2), dice.below(3), dice.below(3), dice.below(3)],
         }
         .map(|count| usize::try_from(count).unwrap());
         let somebody = hosts + sharing > 0;
-        let devices = if somebody { dice.pick(&[0, 0, 0, 1]) } else { 1 };
+        let devices = if somebody {
+            dice.pick(&[0, 0, 0, 1])
+        } else {
+            1
+        };
         Self {
             classic,
             hosts,

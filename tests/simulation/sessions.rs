@@ -142,7 +142,10 @@ impl World {
     /// The sessions with a process that their clients believe in.
     fn sessions_with(&self, place: usize) -> Vec<u64> {
         let life = self.processes[place].life;
-        let sessions = self.clients.iter().filter_map(|client| client.state.session());
+        let sessions = self
+            .clients
+            .iter()
+            .filter_map(|client| client.state.session());
         let present = sessions.filter(|&number| {
             let session = self.session(number);
             session.process == place && session.life == life

@@ -51,8 +51,18 @@ impl World {
             return;
         }
         let extents = process.disk.sync(shard, token.0);
-        if extents.iter().any(|extent| extent.content == atdd::domain::Content::Unchanged) { self.tally.count("settled in place"); }
-        if extents.iter().any(|extent| extent.stamp.settled > extent.stamp.generation) { self.tally.count("settled"); }
+        if extents
+            .iter()
+            .any(|extent| extent.content == atdd::domain::Content::Unchanged)
+        {
+            self.tally.count("settled in place");
+        }
+        if extents
+            .iter()
+            .any(|extent| extent.stamp.settled > extent.stamp.generation)
+        {
+            self.tally.count("settled");
+        }
         self.trace(|_| format!("{} holds {extents:?}", rank(place)));
         if self.bug != Some(Bug::AcknowledgeBeforeStore) {
             let task = Task::Register(Input::Stored { token });

@@ -85,7 +85,13 @@ impl World {
     }
 
     /// Whether a fence is not stable here, and the operation has to wait for that.
-    pub(crate) fn must_wait(&mut self, place: usize, number: usize, session: u64, by: Fence) -> bool {
+    pub(crate) fn must_wait(
+        &mut self,
+        place: usize,
+        number: usize,
+        session: u64,
+        by: Fence,
+    ) -> bool {
         let adopts = self.bug == Some(Bug::FencedCoordinatorAdopts);
         if !adopts || self.running(place).keeper.fence() == by {
             return false;

@@ -3,9 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use atdd::domain::{
-    Holder, INDEX_LIMIT, Rank, Reply, Request, SectorAddress, SectorRange, Volume,
-};
+use atdd::domain::{Holder, INDEX_LIMIT, Rank, Reply, Request, SectorAddress, SectorRange, Volume};
 use atdd::register::{StoreToken, Ticket};
 
 use crate::bug::Bug;

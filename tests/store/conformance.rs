@@ -1,7 +1,9 @@
 //! What every [`SectorsManager`] promises, held against each of them.
 
 use atdd::domain::{Content, Held, Runs, Stamp, Vote};
-use atdd::store::{DirectReads, MemorySectors, Options, SectorsManager, StoreRequest, Unrecovered};
+use atdd::store::{
+    DirectReads, MemorySectors, Options, SectorsManager, StoreRequest, Unrecovered, VOLUME_LIMIT,
+};
 
 use crate::support::{
     Inbox, at, bytes, data, everything, load, open, options, range, stamp, store, zeroes,
@@ -9,7 +11,7 @@ use crate::support::{
 
 /// Runs a test on each implementation; on disk once more after a restart, where the test says what
 /// must still hold.
-fn on_each(test: impl Fn(&dyn SectorsManager), then: impl Fn(&dyn SectorsManager)) {
+pub fn on_each(test: impl Fn(&dyn SectorsManager), then: impl Fn(&dyn SectorsManager)) {
     let memory = MemorySectors::automatic();
     test(&memory);
     then(&memory);
@@ -176,7 +178,7 @@ fn a_tombstone_splits_where_it_is_partly_overwritten() {
 #[test]
 fn the_ends_of_volumes_are_sectors_like_others() {
     let last = atdd::domain::SectorAddress::new(
-        atdd::domain::Volume(u16::MAX),
+        atdd::domain::Volume(VOLUME_LIMIT - 1),
         atdd::domain::INDEX_LIMIT - 1,
     )
     .unwrap();

@@ -3,7 +3,10 @@
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use atdd::domain::{Birth, ClusterId, Incarnation, Rank, StoreId, Vote};
+use atdd::domain::{
+    Birth, ClusterId, Fence, Generation, Incarnation, Mode, OwnerId, Rank, StoreId, Tag, Volume,
+    Vote,
+};
 use atdd::store::{Options, StoreError, Unrecovered, Verdict, check};
 
 use crate::support::{at, data, everything, open, options, range, stamp};
@@ -66,6 +69,50 @@ fn a_birth_is_recorded_once_and_for_all() {
     };
     open(directory.path()).record_birth(&largest).unwrap();
     assert_eq!(open(directory.path()).birth(), Some(largest));
+}
+
+#[test]
+fn a_fence_is_recorded_and_only_goes_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let volume = Volume(0);
+    assert_eq!(store.fence(volume), Fence::INITIAL);
+    // What is there already needs no record.
+    store.record_fence(volume, &Fence::INITIAL).unwrap();
+    assert!(store.is_empty());
+    let exclusive = |generation, owner| Fence {
+        generation: Generation(generation),
+        mode: Mode::Exclusive {
+            owner: OwnerId([owner; 16]),
+            tag: Tag {
+                coordinator: Rank::new(3).unwrap(),
+                incarnation: Incarnation(1),
+                sequence: 7,
+            },
+        },
+    };
+    store.record_fence(volume, &exclusive(5, 1)).unwrap();
+    store.record_fence(volume, &exclusive(5, 2)).unwrap();
+    assert_eq!(store.fence(volume), exclusive(5, 2));
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(store.fence(volume), exclusive(5, 2));
+    assert_eq!(store.fence(Volume(1)), Fence::INITIAL);
+    let shared = Fence {
+        generation: Generation(9),
+        mode: Mode::Shared,
+    };
+    store.record_fence(volume, &shared).unwrap();
+    let birth = Birth {
+        stores: vec![Some(store.identity())],
+    };
+    store.record_birth(&birth).unwrap();
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(store.fence(volume), shared);
+    assert_eq!(store.birth(), Some(birth));
+    let lower = std::panic::AssertUnwindSafe(|| store.record_fence(volume, &exclusive(8, 1)));
+    assert!(std::panic::catch_unwind(lower).is_err());
 }
 
 #[test]

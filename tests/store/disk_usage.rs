@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use atdd::store::{DiskSectors, Verdict, check};
 
-use crate::support::{data, open, range, zeroes};
+use crate::support::{data, open, range, settling, zeroes};
 
 /// What `du` says of the directory, in bytes.
 fn usage(directory: &Path) -> u64 {
@@ -76,6 +76,50 @@ fn run(sectors: u64, place: fn(u64) -> u64) {
     let report = check(path, &mut |_| {}).unwrap();
     assert_eq!(report.verdict(), Verdict::Healthy);
     assert_eq!((report.data_sectors, report.blocks_leaked), (sectors, 0));
+}
+
+/// Settles sectors without their values, one by one or in ranges, while others are written.
+fn run_settled(sectors: u64, place: fn(u64) -> u64, each: usize, count: u32) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let store = open(path);
+    let all: Vec<u64> = scattered(sectors).map(place).collect();
+    for piece in all.chunks(100) {
+        let extents = piece.iter().map(|at| data(range(*at, 1), 1));
+        store.write(extents.collect()).unwrap();
+    }
+    watched(path, sectors, || {
+        for generation in 1..4 {
+            for piece in all.chunks(10 * each) {
+                let settled = piece.iter().step_by(each);
+                let settled = settled.map(|at| settling(range(*at, count), generation));
+                settled.for_each(|extent| store.write(vec![extent]).unwrap());
+                let written = data(range(piece[0], 1), generation);
+                store.write(vec![written]).unwrap();
+            }
+        }
+    });
+    println!("{:?}", store.statistics());
+    watched(path, sectors, || drop(store));
+    watched(path, sectors, || open(path).close().unwrap());
+    let report = check(path, &mut |_| {}).unwrap();
+    assert_eq!(report.verdict(), Verdict::Healthy);
+    assert_eq!((report.data_sectors, report.blocks_leaked), (sectors, 0));
+}
+
+#[test]
+fn five_thousand_sectors_settled_one_by_one() {
+    run_settled(5000, |n| n * 2, 1, 1);
+}
+
+#[test]
+fn a_thousand_sectors_settled_one_by_one() {
+    run_settled(1000, anywhere, 1, 1);
+}
+
+#[test]
+fn a_thousand_sectors_settled_in_ranges() {
+    run_settled(1000, |n| n * 2, 20, 65_536);
 }
 
 /// Somewhere in a disk of one tebibyte.

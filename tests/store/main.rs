@@ -12,4 +12,5 @@ mod conformance;
 mod directory;
 mod disk_usage;
 mod measure;
+mod settling;
 mod support;

@@ -4,8 +4,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use atdd::domain::{
-    ClusterId, Content, Extent, Held, Incarnation, Rank, Runs, SECTOR_SIZE, SectorAddress,
-    SectorRange, Stamp, Volume, Vote,
+    ClusterId, Content, Extent, Generation, Held, Incarnation, Rank, Runs, SECTOR_SIZE,
+    SectorAddress, SectorRange, Stamp, Volume, Vote,
 };
 use atdd::store::{
     Completion, Completions, DiskSectors, Options, SectorsManager, StoreRequest, Unrecovered,
@@ -53,6 +53,12 @@ pub fn zeroes(range: SectorRange, timestamp: u64) -> Extent {
     Extent::new(range, stamp(timestamp), Content::Zeroes)
 }
 
+/// The extent that settles whatever the sectors hold.
+pub fn settling(range: SectorRange, generation: u64) -> Extent {
+    let stamp = Stamp::ZERO.settled_under(Generation(generation));
+    Extent::new(range, stamp, Content::Unchanged)
+}
+
 /// Everything is newer than this.
 pub fn everything(range: SectorRange) -> Runs<Vote> {
     Runs::uniform(range.count(), Vote::Lost)
@@ -80,14 +86,22 @@ impl Inbox {
 
     /// Waits until so many stores are completed, and gives their tokens in order.
     pub fn stored(&self, count: usize) -> Vec<u64> {
-        let tokens = |done: &[Completion]| -> Vec<u64> {
-            done.iter()
-                .filter_map(|completion| match completion {
-                    Completion::Stored { token } => Some(*token),
-                    Completion::Refused { .. } | Completion::Loaded { .. } => None,
-                })
-                .collect()
-        };
+        self.tokens(count, |completion| match completion {
+            Completion::Stored { token } => Some(*token),
+            Completion::Refused { .. } | Completion::Loaded { .. } => None,
+        })
+    }
+
+    /// Waits until so many stores are refused, and gives their tokens in order.
+    pub fn refused(&self, count: usize) -> Vec<u64> {
+        self.tokens(count, |completion| match completion {
+            Completion::Refused { token } => Some(*token),
+            Completion::Stored { .. } | Completion::Loaded { .. } => None,
+        })
+    }
+
+    fn tokens(&self, count: usize, of: fn(&Completion) -> Option<u64>) -> Vec<u64> {
+        let tokens = |done: &[Completion]| -> Vec<u64> { done.iter().filter_map(of).collect() };
         let mut done = self.done.lock().unwrap();
         while tokens(&done).len() < count {
             let (guard, timeout) = self

@@ -105,10 +105,11 @@ impl SectorDevice for Measured {
 async fn the_device_is_asked_for_bounded_parts() {
     const GIB: u64 = 1 << 30;
     let inner = MemoryDevice::new(8 * GIB / SECTOR_BYTES);
-    let bytes = ByteDevice::new(Arc::new(Measured {
+    let measured = Measured {
         inner,
         largest: std::sync::Mutex::default(),
-    }));
+    };
+    let bytes = ByteDevice::new(measured, Arc::default());
     let largest = || std::mem::take(&mut *bytes.device.largest.lock().unwrap());
     let data = Bytes::from(vec![1; 64 << 20]);
     bytes.write(1, data.clone()).await.unwrap();

@@ -1,7 +1,11 @@
+use std::future::pending;
+
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::command::ByteRange;
+use crate::ending::Close;
 use crate::seats::{Admission, Seats};
 
 const PIPE_BYTES: usize = 1000;
@@ -20,6 +24,14 @@ fn rules(budget: &Arc<Budget>) -> Rules {
     }
 }
 
+fn link(stream: DuplexStream) -> Link<DuplexStream> {
+    Link {
+        peer: Peer::Unknown,
+        stream,
+        ahead: BytesMut::new(),
+    }
+}
+
 /// A connection over a narrow pipe to a device of ones that is always ready.
 fn connect(
     budget: &Arc<Budget>,
@@ -30,9 +42,10 @@ fn connect(
 ) {
     let (client, server) = duplex(PIPE_BYTES);
     let Admission { seat, .. } = Seats::new(1).admit().unwrap();
-    let connection = Connection::new(server, Peer::Unknown, rules(budget), seat);
+    let connection = Connection::new(link(server), rules(budget), seat);
     let (sender, close) = oneshot::channel();
-    let run = connection.run(close, |command, _| async move {
+    let ending = Ending::new(close, pending());
+    let run = connection.run(ending, |command, _| async move {
         match command {
             Command::Read {
                 range: ByteRange { length, .. },
@@ -104,7 +117,7 @@ async fn an_idle_connection_keeps_no_timer_and_no_large_buffer() {
     let budget = Arc::new(Budget::new(1 << 20));
     let (client, server) = duplex(PIPE_BYTES);
     let Admission { seat, .. } = Seats::new(1).admit().unwrap();
-    let mut connection = Connection::new(server, Peer::Unknown, rules(&budget), seat);
+    let mut connection = Connection::new(link(server), rules(&budget), seat);
     let mut start = |_: Command, _: Bytes| async { Ok(Vec::new()) };
     let mut client = client;
     let mut step = async |limit| {
@@ -126,4 +139,29 @@ async fn an_idle_connection_keeps_no_timer_and_no_large_buffer() {
     // A poll that finds nothing leaves a small buffer to read into.
     let after = step(3 * LOOK_INTERVAL).await;
     assert!(!after.0 && after.1 <= before.1, "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_device_ends_the_connection_when_nothing_is_under_way_or_after_a_second() {
+    const LOST_AFTER: Duration = Duration::from_secs(100);
+    for (kind, expected) in [(None, LOST_AFTER), (Some(0), LOST_AFTER + FAREWELL)] {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let (mut client, server) = duplex(PIPE_BYTES);
+        let Admission { seat, .. } = Seats::new(1).admit().unwrap();
+        let connection = Connection::new(link(server), rules(&budget), seat);
+        let (_server, close) = oneshot::channel();
+        let ending = Ending::new(close, tokio::time::sleep(LOST_AFTER));
+        let run = connection.run(ending, |_, _| pending());
+        let begin = Instant::now();
+        let talk = async move {
+            if let Some(kind) = kind {
+                client.write_all(&request(kind, 4096)).await.unwrap();
+            }
+            assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+            begin.elapsed()
+        };
+        let (ended, elapsed) = tokio::join!(run, talk);
+        ended.unwrap();
+        assert_eq!(elapsed, expected);
+    }
 }

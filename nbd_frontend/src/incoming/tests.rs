@@ -102,7 +102,7 @@ impl Incoming {
 }
 
 fn incoming() -> Incoming {
-    Incoming::new(Arc::new(Budget::new(1 << 30)))
+    Incoming::new(Arc::new(Budget::new(1 << 30)), BytesMut::new())
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn nothing_is_read_after_a_disconnect() {
 fn a_payload_waits_for_its_memory_and_the_buffer_does_not_grow_meanwhile() {
     let budget = Arc::new(Budget::new(1 << 20));
     let held = budget.try_reserve(1 << 20).unwrap();
-    let mut incoming = Incoming::new(Arc::clone(&budget));
+    let mut incoming = Incoming::new(Arc::clone(&budget), BytesMut::new());
     let stream = [write(1, 500_000), write(2, 10)].concat();
     let mut socket = Dripping::new(stream, vec![1 << 20]);
     assert!(receive(&mut incoming, &mut socket).is_empty());

@@ -4,7 +4,7 @@
 //! specification.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::served::Served;
@@ -35,6 +35,7 @@ pub(crate) const REP_ACK: u32 = 1;
 pub(crate) const REP_SERVER: u32 = 2;
 pub(crate) const REP_INFO: u32 = 3;
 pub(crate) const REP_ERR_UNSUP: u32 = 0x8000_0001;
+pub(crate) const REP_ERR_POLICY: u32 = 0x8000_0002;
 pub(crate) const REP_ERR_INVALID: u32 = 0x8000_0003;
 pub(crate) const REP_ERR_UNKNOWN: u32 = 0x8000_0006;
 pub(crate) const REP_ERR_TOO_BIG: u32 = 0x8000_0009;
@@ -76,7 +77,11 @@ pub(crate) struct Client {
 impl Client {
     /// A connection on which nothing was said.
     pub(crate) fn connect<D>(server: &Served<D>) -> Self {
-        let stream = TcpStream::connect(server.socket_address()).unwrap();
+        Self::connect_to(server.socket_address())
+    }
+
+    pub(crate) fn connect_to(server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).unwrap();
         // No test waits for ever.
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
@@ -91,9 +96,13 @@ impl Client {
     /// A connection in which options can be sent.
     pub(crate) fn greet<D>(server: &Served<D>, flags: u32) -> Self {
         let mut client = Self::connect(server);
-        assert_eq!(client.receive(18), b"NBDMAGICIHAVEOPT\x00\x03");
-        client.send(&flags.to_be_bytes());
+        client.answer_greeting(flags);
         client
+    }
+
+    pub(crate) fn answer_greeting(&mut self, flags: u32) {
+        assert_eq!(self.receive(18), b"NBDMAGICIHAVEOPT\x00\x03");
+        self.send(&flags.to_be_bytes());
     }
 
     /// A connection in transmission, by GO, with simple replies.
@@ -150,11 +159,7 @@ impl Client {
     }
 
     pub(crate) fn option(&mut self, option: u32, data: &[u8]) {
-        let mut bytes = b"IHAVEOPT".to_vec();
-        bytes.extend(option.to_be_bytes());
-        bytes.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
-        bytes.extend(data);
-        self.send(&bytes);
+        self.send(&option_bytes(option, data));
     }
 
     pub(crate) fn option_reply(&mut self) -> OptionReply {
@@ -263,6 +268,14 @@ impl Client {
         self.header(0, DISC, 0, 0, 0);
         self.expect_closed();
     }
+}
+
+pub(crate) fn option_bytes(option: u32, data: &[u8]) -> Vec<u8> {
+    let mut bytes = b"IHAVEOPT".to_vec();
+    bytes.extend(option.to_be_bytes());
+    bytes.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
+    bytes.extend(data);
+    bytes
 }
 
 pub(crate) fn header(flags: u16, kind: u16, cookie: u64, offset: u64, length: u32) -> Vec<u8> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nbd_frontend::memory::MemoryDevice;
-use nbd_frontend::{Address, ListenError, Options, Server, ServerError};
+use nbd_frontend::{Address, AlwaysOpen, ListenError, Options, Server, ServerError};
 
 use crate::client::{CACHE, Client, ESHUTDOWN, READ, pattern};
 use crate::served::{any_port, options, serve, serve_device, serve_with};
@@ -17,9 +17,9 @@ fn bind_error(address: &Address, options: Options) -> ServerError {
         .enable_all()
         .build()
         .unwrap();
-    let device = Arc::new(MemoryDevice::new(1));
+    let export = Arc::new(AlwaysOpen::new(Arc::new(MemoryDevice::new(1))));
     runtime
-        .block_on(Server::bind(address, options, device))
+        .block_on(Server::bind(address, options, export))
         .expect_err("the server must not start")
 }
 

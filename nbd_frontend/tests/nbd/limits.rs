@@ -1,31 +1,18 @@
 //! Clients that misbehave, or are many: memory, seats, and what is left behind.
 
-use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nbd_frontend::Options;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::{CACHE, Client, FLUSH, READ, TRIM, WRITE, header, pattern};
-use crate::served::{Served, options, serve, serve_with};
+use crate::served::{Served, eventually, options, serve, serve_with};
 
 const MIB: u64 = 1 << 20;
 
 fn expect_service<D>(server: &Served<D>) {
     assert_eq!(Client::simple(server).call(0, CACHE, 0, 4096), 0);
-}
-
-/// Waits for something that another thread is about to do.
-fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !happened() {
-        assert!(
-            begin.elapsed() < Duration::from_secs(30),
-            "{what} does not happen"
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]
@@ -178,13 +165,7 @@ fn seats_do_not_leak() {
 
 /// A client in transmission, as soon as there is a seat for it.
 fn wait_for_seat(server: &Served) -> Client {
-    eventually("a free seat", || {
-        let stream = TcpStream::connect(server.socket_address()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        matches!(stream.peek(&mut [0]), Ok(1))
-    });
+    eventually("a free seat", || server.has_a_free_seat());
     // The one that tried has chosen no export, so it makes room if it is still there.
     Client::simple(server)
 }

@@ -6,11 +6,15 @@
 )]
 
 mod client;
+mod desk;
 mod handshake;
 mod independent;
 mod lifecycle;
 mod limits;
+mod log;
+mod lost;
 mod model;
+mod opening;
 mod read_modify_write;
 mod served;
 mod structured;

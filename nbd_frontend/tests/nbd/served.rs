@@ -4,19 +4,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nbd_frontend::memory::MemoryDevice;
-use nbd_frontend::{Address, Options, SectorDevice, Server};
+use nbd_frontend::{Address, AlwaysOpen, Options, SectorDevice, SectorExport, Server};
 use tokio::sync::oneshot;
+
+use crate::client::Client;
+use crate::log::Log;
 
 pub(crate) const SIZE: u64 = 128 << 20;
 
 /// A running server; dropping it shuts it down and waits for its end.
 pub(crate) struct Served<D = MemoryDevice> {
+    /// What the test looks at: the device, or the export.
     pub(crate) device: Arc<D>,
     pub(crate) address: Address,
     pub(crate) uri: String,
+    /// What the server said.
+    pub(crate) log: Log,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -47,6 +53,24 @@ pub(crate) fn serve_device<D: SectorDevice>(
     address: &Address,
     threads: usize,
 ) -> Served<D> {
+    let device = Arc::new(device);
+    let export = AlwaysOpen::new(Arc::clone(&device));
+    start(device, Arc::new(export), options, address, threads)
+}
+
+/// An export that the test watches, served on TCP.
+pub(crate) fn serve_export<E: SectorExport>(export: E, options: Options) -> Served<E> {
+    let export = Arc::new(export);
+    start(Arc::clone(&export), export, options, &any_port(), 1)
+}
+
+fn start<D, E: SectorExport>(
+    device: Arc<D>,
+    export: Arc<E>,
+    options: Options,
+    address: &Address,
+    threads: usize,
+) -> Served<D> {
     let mut builder = if threads == 1 {
         tokio::runtime::Builder::new_current_thread()
     } else {
@@ -57,25 +81,46 @@ pub(crate) fn serve_device<D: SectorDevice>(
         .enable_all()
         .build()
         .unwrap();
-    let device = Arc::new(device);
     let server = runtime
-        .block_on(Server::bind(address, options, Arc::clone(&device)))
+        .block_on(Server::bind(address, options, export))
         .unwrap();
     let (address, uri) = (server.address().clone(), server.uri());
     let (shutdown, stopped) = oneshot::channel();
+    let log = Log::default();
+    let log_of_thread = log.clone();
     let thread = std::thread::spawn(move || {
+        // Complete only where the runtime has no other threads.
+        let _logging = tracing::subscriber::set_default(log_of_thread);
         runtime.block_on(server.run(async { stopped.await.unwrap_or_default() }));
     });
     Served {
         device,
         address,
         uri,
+        log,
         shutdown: Some(shutdown),
         thread: Some(thread),
     }
 }
 
+/// Waits for something that another thread is about to do.
+pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !happened() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "{what} does not happen"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 impl<D> Served<D> {
+    /// Whether a new client is admitted, or would be in a moment when this one has gone again.
+    pub(crate) fn has_a_free_seat(&self) -> bool {
+        matches!(Client::connect(self).stream.peek(&mut [0]), Ok(1))
+    }
+
     pub(crate) fn socket_address(&self) -> SocketAddr {
         match &self.address {
             Address::Tcp { host, port } => SocketAddr::new(host.parse().unwrap(), *port),

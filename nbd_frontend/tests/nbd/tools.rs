@@ -7,7 +7,8 @@ use nbd_frontend::memory::MemoryDevice;
 use nbd_frontend::{Address, Options};
 
 use crate::client::pattern;
-use crate::served::{Served, options, serve_device};
+use crate::desk::{Answer, Desk};
+use crate::served::{Served, options, serve_device, serve_export};
 
 /// A server on a unix socket in a directory of its own.
 struct OnSocket {
@@ -103,6 +104,35 @@ fn nbdinfo_shows_the_export() {
     ] {
         assert!(shown.contains(line), "no {line:?} in\n{shown}");
     }
+}
+
+#[test]
+fn who_cannot_have_the_export_reads_why_and_may_still_look_at_it() {
+    let why = "host 1 has it";
+    let server = serve_export(Desk::new(Answer::Unavailable(why.to_owned())), options());
+    for (program, arguments) in [
+        ("nbdinfo", &["--size"][..]),
+        ("qemu-io", &["-f", "raw", "-c", "read 0 4096"]),
+    ] {
+        if !has(program, &["--version"]) {
+            continue;
+        }
+        // libnbd says that it is the server's policy, and the server's words when it debugs.
+        let tried = command(program)
+            .env("LIBNBD_DEBUG", "1")
+            .args(arguments)
+            .arg(&server.uri)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&tried.stderr);
+        assert!(!tried.status.success(), "{program} has it: {said}");
+        assert!(said.contains(why), "{program} says {said}");
+    }
+    if has("nbdinfo", &["--version"]) {
+        let shown = run(command("nbdinfo").args(["--list", &server.uri]));
+        assert!(shown.contains("export-size: "), "{shown}");
+    }
+    assert_eq!(server.device.opened(), 0);
 }
 
 #[test]

@@ -62,7 +62,7 @@ The log of process N is in DIR/process-N.log; warnings and errors are shown here
 impl Dev {
     pub(crate) fn run(self, logging: &Logging) -> Result<ExitCode> {
         let data = DataDir::open(&self.dir, self.processes, self.size)?;
-        nbd_address::check_free(&self.nbd)?;
+        nbd_address::check_free(&self.nbd, nbd_address::NBD)?;
         let processes = data.file().processes();
         let members = processes.ranks().map(|rank| {
             let mut arguments = data.serve_arguments(rank);

@@ -12,8 +12,8 @@ pub(crate) struct Logging {
     /// What to log on stderr: a level, or levels for parts of the program
     ///
     /// One of error, warn, info, debug and trace, or a list such as `info,atdd::net=debug`. The
-    /// default is what the variable `RUST_LOG` says, or else info for `serve` and warn for the
-    /// other commands.
+    /// default is what the variable `RUST_LOG` says, or else info for `serve` and `nbd`, and warn
+    /// for the other commands.
     #[arg(long, global = true, value_name = "FILTER")]
     pub(crate) log: Option<String>,
 }

@@ -1,13 +1,20 @@
 //! The command line of Atomic Disk Drive: parses, calls the library, maps to an exit code.
 
+mod attach;
+mod attachments;
+mod bench;
 mod dev;
 mod init;
 mod logging;
+mod nbd;
 mod nbd_address;
 mod output;
+mod progress;
+mod read;
 mod serve;
 mod status;
 mod store;
+mod write;
 
 use std::process::ExitCode;
 
@@ -35,6 +42,11 @@ enum Command {
     Init(init::Init),
     Serve(serve::Serve),
     Status(status::Status),
+    Nbd(nbd::Nbd),
+    Read(read::Read),
+    Write(write::Write),
+    Attachments(attachments::Attachments),
+    Bench(bench::Bench),
     Store(store::Store),
 }
 
@@ -44,9 +56,14 @@ Examples:
   atdd init /etc/atdd --processes 10.0.0.1:7000,10.0.0.2:7000,10.0.0.3:7000 --size 100GiB
   atdd serve --config /etc/atdd/cluster.toml --rank 1 --data /var/lib/atdd
   atdd status --config /etc/atdd/cluster.toml
+  atdd nbd --config /etc/atdd/cluster.toml   the disk at nbd://127.0.0.1:10809, on a client machine
+  atdd write --config /etc/atdd/cluster.toml --sector 0 --input disk.img
+  atdd read --config /etc/atdd/cluster.toml --sector 0 --count 8 | xxd
+  atdd attachments --config /etc/atdd/cluster.toml     who uses the disk
+  atdd bench --config /etc/atdd/cluster.toml           how fast it is, reading
 
-Exit codes: 0 done, 1 failed, 64 wrong usage, 78 wrong configuration; those of `status` and of
-`store check` are in their own help.";
+Exit codes: 0 done, 1 failed, 64 wrong usage, 78 wrong configuration; those of `status`, of
+`attachments` and of `store check` are in their own help.";
 
 /// The usage was wrong: `EX_USAGE` of sysexits(3), since `status` has its own meaning for clap's 2.
 const EXIT_USAGE: u8 = 64;
@@ -59,10 +76,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    if let Err(error) = arguments
-        .logging
-        .start(matches!(arguments.command, Command::Serve(_)))
-    {
+    if let Err(error) = arguments.logging.start(matches!(
+        arguments.command,
+        Command::Serve(_) | Command::Nbd(_)
+    )) {
         return failed(&error, EXIT_USAGE);
     }
     let outcome = match arguments.command {
@@ -71,6 +88,11 @@ fn main() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Store(command) => command.run(),
+        Command::Nbd(command) => command.run(),
+        Command::Read(command) => command.run(),
+        Command::Write(command) => command.run(),
+        Command::Attachments(command) => command.run(),
+        Command::Bench(command) => command.run(),
     };
     match outcome {
         Ok(code) => code,

@@ -17,26 +17,45 @@ pub(crate) const FORM: &str = "HOST:PORT | unix:PATH";
 /// `sun_path` of unix(7) without the zero at its end.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
+/// How a command names an address, for what it advises.
+#[derive(Copy, Clone)]
+pub(crate) struct Wording {
+    /// Other places that would do.
+    pub(crate) elsewhere: &'static str,
+    /// What names another socket in the file system.
+    pub(crate) unix: &'static str,
+}
+
+/// The wording of `--nbd`.
+pub(crate) const NBD: Wording = Wording {
+    elsewhere: "--nbd 127.0.0.1:10810 or --nbd unix:/tmp/disk.sock",
+    unix: "--nbd unix:PATH",
+};
+
 /// Reads the value of `--nbd`.
 pub(crate) fn parse(text: &str) -> Result<Address> {
     let address: Address = text.parse()?;
-    match &address {
-        Address::Tcp { port, .. } => {
-            ensure!(
-                *port != 0,
-                "nobody would know which port is served; write one from 1 to 65535"
-            );
-        }
-        Address::Unix(path) => {
-            let bytes = path.as_os_str().as_bytes().len();
-            ensure!(
-                bytes <= UNIX_PATH_BYTES_MAX,
-                "the path of the unix socket has {bytes} bytes, and the kernel takes \
-                 {UNIX_PATH_BYTES_MAX}; choose a shorter one, for example in /run or /tmp"
-            );
-        }
+    if let Address::Tcp { port, .. } = &address {
+        ensure!(
+            *port != 0,
+            "nobody would know which port is served; write one from 1 to 65535"
+        );
     }
+    check_length(&address)?;
     Ok(address)
+}
+
+/// Refuses the path of a unix socket that the kernel has no room for.
+pub(crate) fn check_length(address: &Address) -> Result<()> {
+    if let Address::Unix(path) = address {
+        let bytes = path.as_os_str().as_bytes().len();
+        ensure!(
+            bytes <= UNIX_PATH_BYTES_MAX,
+            "the path of the unix socket has {bytes} bytes, and the kernel takes \
+             {UNIX_PATH_BYTES_MAX}; choose a shorter one, for example in /run or /tmp"
+        );
+    }
+    Ok(())
 }
 
 /// The value of `--nbd` that is read as this address.
@@ -54,7 +73,7 @@ pub(crate) fn argument(address: &Address) -> OsString {
 
 /// Refuses an address on which another program serves, or where nothing can be served. The socket
 /// file of a program that is gone is no hindrance: `serve` replaces it.
-pub(crate) fn check_free(address: &Address) -> Result<()> {
+pub(crate) fn check_free(address: &Address, wording: Wording) -> Result<()> {
     match address {
         Address::Tcp { host, port } => {
             let bound = TcpListener::bind((host.as_str(), *port));
@@ -64,29 +83,26 @@ pub(crate) fn check_free(address: &Address) -> Result<()> {
                 _ => "see that the address is one of this machine",
             };
             bound.with_context(|| {
+                let elsewhere = wording.elsewhere;
                 format!(
                     "{address} cannot be served; {remedy}, or choose another place, such as \
-                     --nbd 127.0.0.1:10810 or --nbd unix:/tmp/disk.sock"
+                     {elsewhere}"
                 )
             })?;
             Ok(())
         }
-        Address::Unix(path) => check_socket(path),
+        Address::Unix(path) => check_socket(path, wording.unix),
     }
 }
 
-fn check_socket(path: &Path) -> Result<()> {
+fn check_socket(path: &Path, option: &str) -> Result<()> {
     let shown = path.display();
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            bail!(
-                "{shown} is there already and is no socket; choose another path for --nbd unix:PATH"
-            )
+            bail!("{shown} is there already and is no socket; choose another path for {option}")
         }
         Ok(_) if UnixStream::connect(path).is_ok() => {
-            bail!(
-                "another program serves on {shown}; end it, or choose another path for --nbd unix:PATH"
-            )
+            bail!("another program serves on {shown}; end it, or choose another path for {option}")
         }
         Ok(_) => Ok(()),
         Err(_) => {
@@ -97,7 +113,7 @@ fn check_socket(path: &Path) -> Result<()> {
             ensure!(
                 directory.is_dir(),
                 "{shown} cannot be made, since there is no directory {}; make it, or choose \
-                 another path for --nbd unix:PATH",
+                 another path for {option}",
                 directory.display()
             );
             Ok(())

@@ -25,3 +25,18 @@ pub(crate) fn notice(text: &str) {
         tracing::trace!("nobody reads stderr");
     }
 }
+
+/// Rows of cells, in columns that are as wide as they need to be.
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default()
+    });
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        line.trim_end().to_owned() + "\n"
+    });
+    lines.collect()
+}

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Held, Incarnation, Rank, Runs, Vote};
+use crate::domain::{Fence, Held, Incarnation, Rank, Runs, Vote};
 use crate::net::tests::support::{identity, range, request, store, stored};
 
 fn credit(requests: u32, bytes: u64) -> Credit {
@@ -175,6 +175,54 @@ fn a_reply_has_to_answer_what_is_under_way() {
         queue.answered(&stored(stamps(1).id)).is_err(),
         "stamps are not stored"
     );
+}
+
+/// Every question has its own answer, and may be refused.
+#[test]
+fn a_reply_has_to_fit_its_question() {
+    let range = range(0, 1);
+    let questions = [
+        Question::Stamps { range },
+        values(0, 1).question,
+        store(&identity(1), 0).question,
+        Question::Fence,
+        Question::Open { continues: None },
+    ];
+    let fence = Fence::INITIAL;
+    let held = || {
+        Answer::Held(Held {
+            votes: Runs::uniform(1, Vote::ZERO),
+            values: Vec::new(),
+        })
+    };
+    let answers = [
+        held(),
+        held(),
+        Answer::Stored,
+        Answer::Fence {
+            fence,
+            holders: Vec::new(),
+        },
+        Answer::Opened,
+    ];
+    for (at, question) in questions.iter().enumerate() {
+        let fits = |answer: Answer| {
+            let mut queue = LinkQueue::new(credit(100, 1 << 30), credit(1, 1 << 30));
+            let request = request(&identity(1), 0, question.clone());
+            let id = request.id;
+            queue.push(vec![request]);
+            assert_eq!(queue.take(u64::MAX).len(), 1);
+            let answered = queue.answered(&Reply { id, answer });
+            assert_eq!(queue.under_way, credit(0, 0));
+            assert_eq!(queue.stores_under_way, credit(0, 0));
+            answered.is_ok()
+        };
+        for answer in &answers {
+            let expected = *answer == answers[at];
+            assert_eq!(fits(answer.clone()), expected, "{question:?}: {answer:?}");
+        }
+        assert!(fits(Answer::Refused { fence }), "{question:?}");
+    }
 }
 
 #[derive(Clone, Debug)]

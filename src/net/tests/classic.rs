@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use super::support::*;
-use crate::domain::{SECTOR_SIZE, SectorAddress, Volume};
+use crate::domain::{
+    AttachKind, AttachRefusal, Generation, Holder, OwnerId, SECTOR_SIZE, SectorAddress, Volume,
+};
 use crate::net::{Settings, Stage};
 use crate::wire::{ClientKey, ClientKind, ClientStatus};
 
@@ -275,5 +277,40 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
     drop(client);
     eventually(|| server.connections.clients() == 0).await;
     assert_eq!(*server.disk.under_way.lock(), 0);
+    server.stop().await;
+}
+
+/// No status of the protocol fits, so that the connection is closed, and only the log says why.
+#[tokio::test]
+async fn a_held_disk_closes_the_connection_and_the_log_says_who_holds_it() {
+    let (log, _guard) = Log::start();
+    let server = Server::start(Settings::default()).await;
+    let mut client = server.connect().await;
+    client.send(&read(1, 1)).await;
+    assert_eq!(client.receive().await.number, 1);
+    let holder = Holder {
+        process: rank(3),
+        owner: OwnerId([3; 16]),
+        kind: AttachKind::Exclusive { join: None },
+        generation: Generation(7),
+        client: "10.0.0.9:1".into(),
+        since: 0,
+    };
+    let refusal = AttachRefusal::Held(Box::new(holder));
+    *server.disk.holder.lock().unwrap() = Some(refusal);
+    for number in 2..9 {
+        client.send(&read(number, number)).await;
+    }
+    client.assert_closed().await;
+    log.only_line("held by 10.0.0.9:1 through process 3").await;
+    // Nor is it said of each of the connections by which a client tries again and again.
+    for _ in 0..5 {
+        let mut client = server.connect().await;
+        client.send(&read(1, 1)).await;
+        client.assert_closed().await;
+    }
+    assert!(log.lines().is_empty(), "{:?}", log.lines());
+    *server.disk.holder.lock().unwrap() = None;
+    server.assert_serves().await;
     server.stop().await;
 }

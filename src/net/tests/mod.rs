@@ -3,5 +3,8 @@
 mod classic;
 mod intruders;
 mod links;
+mod operators;
 mod peers;
+mod sessions;
 pub(super) mod support;
+mod volume;

@@ -15,14 +15,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::volume::{TestAttached, TestVolume};
 use crate::domain::{
     Answer, Attach, AttachRefusal, ClusterId, Content, Fence, Incarnation, OperationId, OwnerId,
     Question, Rank, Reply, Request, RequestId, SECTOR_SIZE, SectorAddress, SectorRange, StoreId,
     Volume,
 };
 use crate::net::{
-    Connections, Disk, DiskError, Host, Identity, Listener, NeverAttached, PeerEvents, PeerSession,
-    PeerSessions, RegisterClient, Services, Settings, Stage,
+    Connections, Disk, DiskError, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions,
+    RegisterClient, Services, Settings, Stage,
 };
 use crate::wire::{
     ClientCommand, ClientKey, ClientRequest, ClientResponse, Introduction, SystemKey,
@@ -107,21 +108,26 @@ impl<T: Debug> Watched<T> {
     #[track_caller]
     pub(in crate::net) fn wait<R>(
         &self,
-        mut take: impl FnMut(&mut T) -> Option<R>,
+        take: impl FnMut(&mut T) -> Option<R>,
     ) -> impl Future<Output = R> {
         let caller = std::panic::Location::caller();
         async move {
-            let waiting = async {
-                loop {
-                    let changed = self.changed.notified();
-                    if let Some(result) = take(&mut self.lock()) {
-                        return result;
-                    }
-                    changed.await;
-                }
-            };
-            let waited = timeout(PATIENCE, waiting).await;
+            let waited = timeout(PATIENCE, self.wait_for_ever(take)).await;
             waited.unwrap_or_else(|_| panic!("waited in vain at {caller} on {:?}", self.lock()))
+        }
+    }
+
+    /// As [`Self::wait`], for those whom a test lets wait.
+    pub(in crate::net) async fn wait_for_ever<R>(
+        &self,
+        mut take: impl FnMut(&mut T) -> Option<R>,
+    ) -> R {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(result) = take(&mut self.lock()) {
+                return result;
+            }
+            changed.await;
         }
     }
 }
@@ -134,6 +140,8 @@ pub(in crate::net) struct TestDisk {
     pub(in crate::net) under_way: Watched<usize>,
     /// A read of this sector fails.
     pub(in crate::net) broken: Mutex<Option<SectorAddress>>,
+    /// Who holds the disk for himself, if somebody does.
+    pub(in crate::net) holder: Mutex<Option<AttachRefusal>>,
 }
 
 impl TestDisk {
@@ -163,6 +171,9 @@ impl Disk for TestDisk {
 
     async fn read(&self, sector: SectorAddress) -> Result<Content, DiskError> {
         let _leaving = self.pass().await;
+        if let Some(refusal) = self.holder.lock().unwrap().clone() {
+            return Err(DiskError::Held(refusal));
+        }
         if *self.broken.lock().unwrap() == Some(sector) {
             return Err(DiskError::Unanswered("broken".into()));
         }
@@ -185,25 +196,27 @@ pub(in crate::net) struct TestHost {
     pub(in crate::net) introduced: Watched<Vec<(Rank, Introduction)>>,
     /// Answers stores at once, instead of keeping them.
     pub(in crate::net) prompt: Mutex<bool>,
+    /// What clients attach to.
+    pub(in crate::net) volume: Arc<TestVolume>,
+    /// The owners whose attachments were to be released.
+    pub(in crate::net) released: Mutex<Vec<OwnerId>>,
 }
 
 impl Host for TestHost {
-    type Attached = NeverAttached;
+    type Attached = TestAttached;
 
-    async fn attach(
-        &self,
-        _attach: Attach,
-        _client: String,
-    ) -> Result<NeverAttached, AttachRefusal> {
-        Err(AttachRefusal::ShuttingDown)
+    async fn attach(&self, attach: Attach, client: String) -> Result<TestAttached, AttachRefusal> {
+        self.volume.attach(attach, client).await
     }
 
     async fn attachments(&self) -> Bytes {
-        Bytes::new()
+        Bytes::from_static(b"[\"tested\"]")
     }
 
-    async fn release(&self, _owner: OwnerId) -> bool {
-        false
+    async fn release(&self, owner: OwnerId) -> bool {
+        let mut released = self.released.lock().unwrap();
+        released.push(owner);
+        released.len() == 1
     }
 
     fn requests(&self, from: &Arc<PeerSession>, requests: Vec<Request>) {

@@ -124,10 +124,11 @@ fn owed_slowly(processes: u8, generation: Generation, agreed: Agreed, vote: Opti
     match vote {
         Some(vote) if vote == Vote::Stamp(highest) && !unsettled => Owed::Nothing,
         Some(Vote::Stamp(stamp))
-            if Stamp {
-                settled: highest.settled,
-                ..stamp
-            } == highest =>
+            if holders >= majority(processes)
+                && Stamp {
+                    settled: highest.settled,
+                    ..stamp
+                } == highest =>
         {
             Owed::Unchanged
         }

@@ -7,8 +7,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::medium::{Contents, CrashMedium, Operation};
-use super::model::{Model, extent, range, stamp};
-use crate::domain::{ClusterId, Extent, Held, Rank, Runs, SectorRange, StoreId, Vote};
+use super::model::{Model, extent, fence, generation_of, generation_stamp, range, settling};
+use crate::domain::{
+    ClusterId, Extent, Generation, Held, Rank, Runs, SectorRange, Stamp, StoreId, Volume, Vote,
+};
 use crate::store::commit::Blocked;
 use crate::store::engine::Engine;
 use crate::store::error::StoreError;
@@ -20,6 +22,9 @@ use crate::store::plan::Pending;
 use crate::store::recovery;
 
 pub(crate) const CACHE_BYTES: usize = 1 << 20;
+
+/// The volume whose fence is recorded.
+const VOLUME: Volume = Volume(0);
 
 /// A store in use, and what it has promised.
 pub(crate) struct History {
@@ -34,7 +39,9 @@ pub(crate) struct Client {
     pub(crate) model: Model,
     pub(crate) queue: VecDeque<Pending>,
     pub(crate) random: ChaCha8Rng,
-    requests: Vec<Vec<Extent>>,
+    identity: Identity,
+    /// By token: what is promised when it is acknowledged.
+    requests: Vec<Vec<(SectorRange, Stamp)>>,
     timestamp: u64,
     pub(crate) shape: Shape,
 }
@@ -52,7 +59,7 @@ pub(crate) struct Shape {
     pub(crate) depth: u64,
 }
 
-struct Nobody;
+pub(crate) struct Nobody;
 
 impl Completions for Nobody {
     fn complete(&self, _: Vec<Completion>) {}
@@ -70,7 +77,7 @@ impl History {
     /// Recovers the medium and checks that it has what the model says.
     pub(crate) fn begin(
         contents: Contents,
-        model: Model,
+        mut model: Model,
         seed: u64,
         shape: Shape,
     ) -> Result<Self, StoreError> {
@@ -79,11 +86,16 @@ impl History {
         let (identity, first_copy) = Identity::read(&*medium)?;
         // Of every life another thousand, so that no stamp means two things.
         let timestamp = model.highest() + 1000 - model.highest() % 4;
-        let (engine, _) = recovery::start(medium.clone(), &identity, first_copy, CACHE_BYTES)?;
+        let (engine, identity) =
+            recovery::start(medium.clone(), &identity, first_copy, CACHE_BYTES)?;
+        model
+            .check_fence(identity.fences.of(VOLUME))
+            .map_err(StoreError::inconsistent)?;
         let client = Client {
             model,
             queue: VecDeque::new(),
             random: ChaCha8Rng::seed_from_u64(seed),
+            identity,
             requests: Vec::new(),
             timestamp,
             shape,
@@ -107,6 +119,7 @@ impl History {
             0 => self.checkpoint(),
             1 => self.engine.mark_idle().unwrap(),
             2 | 3 => observe(&self.medium, &self.engine, &self.inner),
+            4 => record_fence(&self.medium, &self.inner),
             _ => {
                 self.client().submit();
                 self.commit();
@@ -143,6 +156,14 @@ impl History {
             };
             if busy {
                 commit(&medium, &engine, &inner, 1);
+            } else if inner
+                .lock()
+                .expect("no panic leaves it poisoned")
+                .random
+                .next_u32()
+                .is_multiple_of(16)
+            {
+                record_fence(&medium, &inner);
             }
         })));
         let outcome = self.engine.checkpoint(&moment, &|_| false);
@@ -196,12 +217,16 @@ impl Client {
 
     fn any_extent(&mut self) -> Extent {
         let choice = self.random.next_u32() % 8;
-        if choice == 0 {
+        if choice <= 1 {
             let first = self.random.next_u64() % self.shape.trimmed;
             let most = self.shape.trimmed - first;
             let length = 1 + (self.random.next_u64() % most).min(self.random.next_u64() % 64);
+            let range = range(first, u32::try_from(length).unwrap());
+            if choice == 1 {
+                return settling(range, self.any_generation());
+            }
             let stamp = self.next_stamp();
-            return extent(range(first, u32::try_from(length).unwrap()), stamp, false);
+            return extent(range, stamp, false);
         }
         let first = self.random.next_u64() % self.shape.sectors;
         let most = (self.shape.sectors - first).min(u64::from(self.shape.write));
@@ -210,17 +235,24 @@ impl Client {
         extent(range(first, u32::try_from(length).unwrap()), stamp, true)
     }
 
+    /// Around that of the stamps.
+    fn any_generation(&mut self) -> Generation {
+        let around = generation_of(self.timestamp).0 + self.random.next_u64() % 4;
+        Generation(around.saturating_sub(1))
+    }
+
     /// Mostly a new stamp, sometimes an older one that was never used.
-    fn next_stamp(&mut self) -> crate::domain::Stamp {
+    fn next_stamp(&mut self) -> Stamp {
         self.timestamp += 4;
         let back = u64::from(self.random.next_u32().is_multiple_of(8));
-        stamp(self.timestamp - back * 42)
+        generation_stamp(self.timestamp - back * 42)
     }
 
     pub(crate) fn push(&mut self, extents: Vec<Extent>) {
-        extents.iter().for_each(|extent| self.model.submit(extent));
+        let promises = extents.iter().flat_map(|extent| self.model.submit(extent));
+        let promises = promises.collect();
         let token = self.requests.len() as u64;
-        self.requests.push(extents.clone());
+        self.requests.push(promises);
         self.queue.push_back(Pending {
             request: StoreRequest { token, extents },
             completions: Arc::new(Nobody),
@@ -230,11 +262,27 @@ impl Client {
     }
 
     fn acknowledge(&mut self, operations: usize, token: u64) {
-        let extents = self.requests[usize::try_from(token).unwrap()].clone();
-        for extent in extents {
-            self.model.promise(operations, extent.range, extent.stamp);
+        let promises = std::mem::take(&mut self.requests[usize::try_from(token).unwrap()]);
+        for (range, stamp) in promises {
+            self.model.promise(operations, range, stamp);
         }
     }
+}
+
+/// Records the next fence, or another one of the same generation.
+fn record_fence(medium: &CrashMedium, inner: &Mutex<Client>) {
+    let mut client = inner.lock().expect("no panic leaves it poisoned");
+    let generation = client.identity.fences.of(VOLUME).generation.0;
+    let raised = generation == 0 || client.random.next_u32().is_multiple_of(2);
+    let fence = fence(
+        generation + u64::from(raised),
+        client.random.next_u32().to_be_bytes()[0],
+    );
+    let next = client.identity.with_fence(VOLUME, fence).unwrap();
+    let from = medium.operations();
+    next.write(medium, 0).unwrap();
+    client.identity = next;
+    client.model.record(from, medium.operations(), fence);
 }
 
 /// Loads something: what was seen once must not be gone after a crash.

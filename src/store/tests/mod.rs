@@ -12,11 +12,14 @@
 )]
 
 mod deep;
+mod fences;
 mod history;
 mod medium;
 mod model;
 mod rot;
+mod settle;
 mod states;
+mod twin;
 
 pub(crate) use history::formatted;
 pub(crate) use medium::CrashMedium;

@@ -2,7 +2,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Fence, Generation, Mode, SECTOR_SIZE, SectorAddress, Volume};
+use crate::domain::{
+    Answer, AttachKind, CLIENT_NAME_BYTES_MAX, Content, Extent, Fence, Generation, Held, JoinKey,
+    Mode, OwnerId, Question, Runs, SECTOR_SIZE, SectorAddress, SectorRange, Stamp, Tag, Volume,
+    Vote,
+};
 use crate::wire::{FIRST_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, MessageStream};
 
 const ASKER: Asker = Asker {
@@ -32,6 +36,55 @@ fn stamp(timestamp: u64) -> Stamp {
         rank: Rank::new(4),
         incarnation: Incarnation(5),
     }
+}
+
+/// The stamp of sectors that were settled and never written.
+fn settled(generation: u64) -> Stamp {
+    Stamp::ZERO.settled_under(Generation(generation))
+}
+
+fn exclusive(generation: u64) -> Fence {
+    let mode = Mode::Exclusive {
+        owner: OwnerId([0xaa; 16]),
+        tag: Tag {
+            coordinator: Rank::new(2).unwrap(),
+            incarnation: Incarnation(3),
+            sequence: 4,
+        },
+    };
+    Fence {
+        generation: Generation(generation),
+        mode,
+    }
+}
+
+/// The digits of [`exclusive`].
+fn exclusive_digits(generation: u64) -> String {
+    let owner = "aa".repeat(16);
+    format!("{generation:016x} 01 {owner} 02 00000003 0000000000000004")
+}
+
+fn holder(kind: AttachKind, client: &str) -> Holder {
+    Holder {
+        process: Rank::new(2).unwrap(),
+        owner: OwnerId([0xaa; 16]),
+        kind,
+        generation: Generation(6),
+        client: client.into(),
+        since: 5,
+    }
+}
+
+fn holder_digits(kind: &str, name: &str) -> String {
+    let owner = "aa".repeat(16);
+    format!("02 {owner} {kind} 0000000000000006 {name} 0000000000000005")
+}
+
+fn longest_holder() -> Holder {
+    let kind = AttachKind::Exclusive {
+        join: Some(JoinKey([1; 32])),
+    };
+    holder(kind, &"x".repeat(CLIENT_NAME_BYTES_MAX))
 }
 
 fn encoded(message: &PeerMessage) -> Vec<u8> {
@@ -82,7 +135,7 @@ fn golden_heartbeat_and_introduction() {
             introduction: introduction.clone(),
             credit,
         },
-        "00000020 01 abababababababababababababababab 01 00000007 0000000000000008 0000",
+        "00000022 01 abababababababababababababababab 01 00000007 0000000000000008 0000 0000",
     );
     introduction.birth = Some(Birth {
         stores: vec![Some(StoreId([0xcd; 16])), None],
@@ -90,16 +143,35 @@ fn golden_heartbeat_and_introduction() {
     introduction.empty = false;
     golden(
         PeerMessage::Introduction {
+            introduction: introduction.clone(),
+            credit,
+        },
+        "00000044 01 abababababababababababababababab 00 00000007 0000000000000008 0002 \
+         01 cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd 00 00000000000000000000000000000000 0000",
+    );
+    introduction.birth = None;
+    let key = JoinKey([0xbb; 32]);
+    introduction.holders = vec![
+        holder(AttachKind::Exclusive { join: Some(key) }, "a:1"),
+        holder(AttachKind::Shared, ""),
+    ];
+    golden(
+        PeerMessage::Introduction {
             introduction,
             credit,
         },
-        "00000042 01 abababababababababababababababab 00 00000007 0000000000000008 0002 \
-         01 cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd 00 00000000000000000000000000000000",
+        &format!(
+            "0000008b 01 abababababababababababababababab 00 00000007 0000000000000008 0000 0002 \
+             {} {}",
+            holder_digits(&format!("01 {}", "bb".repeat(32)), "03 613a31"),
+            holder_digits("02", "00"),
+        ),
     );
 }
 
 #[test]
 fn golden_requests() {
+    let shared = format!("0000000000000006 00 {}", "00".repeat(29));
     let request = |question| {
         PeerMessage::Request(Request {
             id: request_id(3, 4, 1),
@@ -112,7 +184,7 @@ fn golden_requests() {
     };
     golden(
         request(Question::Stamps { range: range(8, 2) }),
-        "0000001f 10 03 0000000000000004 01 0000000000000006 0001000000000008 00000002",
+        &format!("0000003d 10 03 0000000000000004 01 {shared} 0001000000000008 00000002"),
     );
     let mut held = Runs::uniform(1, Vote::Lost);
     held.push(2, Vote::ZERO);
@@ -122,9 +194,11 @@ fn golden_requests() {
             range: range(8, 4),
             held,
         }),
-        "0000004d 11 03 0000000000000004 01 0000000000000006 0001000000000008 00000004 0003 \
-         00000001 00 00000002 01 \
-         00000001 02 0000000000000001 0000000000000002 0000000000000003 04 00000005",
+        &format!(
+            "0000006b 11 03 0000000000000004 01 {shared} 0001000000000008 00000004 0003 \
+             00000001 00 00000002 01 \
+             00000001 02 0000000000000001 0000000000000002 0000000000000003 04 00000005"
+        ),
     );
     let data = Content::Data(Bytes::from(vec![0xee; SECTOR_SIZE]));
     let extents = vec![
@@ -134,12 +208,88 @@ fn golden_requests() {
     golden(
         request(Question::Store { extents }),
         &format!(
-            "00001069 12 03 0000000000000004 01 0000000000000006 0002 \
+            "00001087 12 03 0000000000000004 01 {shared} 0002 \
              0001000000000008 00000004 \
              0000000000000001 0000000000000002 0000000000000003 04 00000005 00 \
              000100000000000c 00000001 \
              0000000000000001 0000000000000002 0000000000000004 04 00000005 01 {}",
             "ee".repeat(SECTOR_SIZE)
+        ),
+    );
+}
+
+#[test]
+fn golden_requests_of_attachments() {
+    let request = |question| {
+        PeerMessage::Request(Request {
+            id: request_id(3, 4, 1),
+            authority: exclusive(6),
+            question,
+        })
+    };
+    let head = format!("03 0000000000000004 01 {}", exclusive_digits(6));
+    golden(request(Question::Fence), &format!("00000031 13 {head}"));
+    golden(
+        request(Question::Open { continues: None }),
+        &format!("00000032 14 {head} 00"),
+    );
+    golden(
+        request(Question::Open {
+            continues: Some(Generation(5)),
+        }),
+        &format!("0000003a 14 {head} 01 0000000000000005"),
+    );
+    // What is settled: what is held already, and what was never written.
+    let extents = vec![
+        Extent::new(range(8, 4), settled(6), Content::Unchanged),
+        Extent::new(range(12, 4), settled(6), Content::Zeroes),
+    ];
+    let stamp = format!("0000000000000006 {}", "0".repeat(42));
+    golden(
+        request(Question::Store { extents }),
+        &format!(
+            "00000087 12 {head} 0002 \
+             0001000000000008 00000004 {stamp} 02 \
+             000100000000000c 00000004 {stamp} 00"
+        ),
+    );
+}
+
+#[test]
+fn golden_replies_of_attachments() {
+    let reply = |answer| {
+        let id = request_id(3, 4, 1);
+        PeerMessage::Reply(Reply { id, answer })
+    };
+    let named = "03 0000000000000004 01";
+    golden(
+        reply(Answer::Fence {
+            fence: exclusive(6),
+            holders: vec![holder(AttachKind::Shared, "a:1")],
+        }),
+        &format!(
+            "00000059 23 {named} {} 0001 {}",
+            exclusive_digits(6),
+            holder_digits("02", "03 613a31")
+        ),
+    );
+    golden(reply(Answer::Opened), &format!("0000000b 24 {named}"));
+    golden(
+        reply(Answer::Refused {
+            fence: exclusive(7),
+        }),
+        &format!("00000031 25 {named} {}", exclusive_digits(7)),
+    );
+    let held = Held {
+        votes: Runs::uniform(4, Vote::Stamp(settled(6))),
+        values: vec![Extent::new(range(8, 4), settled(6), Content::Zeroes)],
+    };
+    let stamp = format!("0000000000000006 {}", "0".repeat(42));
+    golden(
+        reply(Answer::Held(held)),
+        &format!(
+            "0000005b 20 {named} 0001 00000004 02 {stamp} 0001 \
+             0001000000000008 00000004 {stamp} 00"
         ),
     );
 }
@@ -174,7 +324,7 @@ fn the_longest_messages_fit() {
             store: StoreId([1; 16]),
             birth: Some(Birth { stores }),
             empty: false,
-            holders: Vec::new(),
+            holders: vec![longest_holder(); HOLDERS_MAX],
         },
         credit: Credit {
             requests: 1,
@@ -182,6 +332,17 @@ fn the_longest_messages_fit() {
         },
     });
     assert!(introduction.len() <= FIRST_MESSAGE_BYTES_MAX);
+    assert_eq!(decoded(&introduction).unwrap().len(), 1);
+
+    // Everybody runs as many attachments as an introduction names.
+    let reply = Reply {
+        id: request_id(1, 1, 0),
+        answer: Answer::Fence {
+            fence: exclusive(1),
+            holders: vec![longest_holder(); HOLDERS_MAX * usize::from(Rank::MAX)],
+        },
+    };
+    assert!(encoded(&PeerMessage::Reply(reply)).len() <= MESSAGE_BYTES_MAX);
 
     // A read of 256 sectors that all differ, and the most runs of votes that a store answers with.
     let data = Bytes::from(vec![1; SECTOR_SIZE]);
@@ -217,6 +378,23 @@ fn an_operation_of_another_incarnation_is_never_sent() {
     encoded(&PeerMessage::Declined(id));
 }
 
+#[test]
+#[should_panic(expected = "so many holders at most")]
+fn more_holders_than_an_introduction_names_are_never_sent() {
+    encoded(&PeerMessage::Introduction {
+        introduction: Introduction {
+            store: StoreId([1; 16]),
+            birth: None,
+            empty: false,
+            holders: vec![longest_holder(); HOLDERS_MAX + 1],
+        },
+        credit: Credit {
+            requests: 1,
+            bytes: 1,
+        },
+    });
+}
+
 #[track_caller]
 fn refused(hex_digits: &str, error: MessageError) {
     let bytes = hex::decode(hex_digits.replace(' ', "")).unwrap();
@@ -226,7 +404,8 @@ fn refused(hex_digits: &str, error: MessageError) {
 #[test]
 fn malformed_messages_are_refused() {
     use MessageError::{Malformed, Short, Trailing, Type};
-    let head = "03 0000000000000004 01 0000000000000006";
+    let shared = format!("0000000000000006 00 {}", "00".repeat(29));
+    let head = &format!("03 0000000000000004 01 {shared}");
     let stamp = "0000000000000001 0000000000000002 0000000000000003 04 00000005";
     let zero = "0".repeat(58);
     refused("00 00", Trailing);
@@ -281,13 +460,15 @@ fn malformed_messages_are_refused() {
     );
     let unstamped = extent("0001000000000008", &format!("{zero} 00"));
     refused(&format!("12 {head} 0001 {unstamped}"), Malformed("a stamp"));
-    refused(
-        &format!(
-            "12 {head} 0001 {}",
-            extent("0001000000000008", &format!("{stamp} 02"))
-        ),
-        Malformed("a content"),
-    );
+    for content in ["02", "03"] {
+        refused(
+            &format!(
+                "12 {head} 0001 {}",
+                extent("0001000000000008", &format!("{stamp} {content}"))
+            ),
+            Malformed("a content"),
+        );
+    }
     refused(
         &format!(
             "12 {head} 0001 {}",
@@ -297,7 +478,10 @@ fn malformed_messages_are_refused() {
     );
     let ids = "ab".repeat(16);
     let credit = "00000007 0000000000000008";
-    refused(&format!("01 {ids} 02 {credit} 0000"), Malformed("a flag"));
+    refused(
+        &format!("01 {ids} 02 {credit} 0000 0000"),
+        Malformed("a flag"),
+    );
     refused(
         &format!("01 {ids} 01 {credit} 0001 00 {ids}"),
         Malformed("a birth"),
@@ -310,6 +494,85 @@ fn malformed_messages_are_refused() {
         Malformed("a birth"),
     );
     refused("", Short);
+}
+
+#[test]
+fn malformed_messages_of_attachments_are_refused() {
+    use MessageError::{Malformed, Short, Trailing};
+    let id = "03 0000000000000004 01";
+    let fence = exclusive_digits(6);
+    // A shared fence with an owner, and a coordinator that there is none of.
+    refused(
+        &format!("13 {id} {}", fence.replacen(" 01 ", " 00 ", 1)),
+        Malformed("a fence"),
+    );
+    refused(
+        &format!("13 {id} {}", fence.replacen(" 02 ", " ff ", 1)),
+        Malformed("a fence"),
+    );
+    refused(&format!("13 {id} {fence} 00"), Trailing);
+    refused(&format!("14 {id} {fence}"), Short);
+    refused(&format!("14 {id} {fence} 02"), Malformed("a flag"));
+    refused(&format!("14 {id} {fence} 00 00"), Trailing);
+    refused(&format!("14 {id} {fence} 01 00"), Short);
+    refused(&format!("24 {id} 00"), Trailing);
+    refused(&format!("25 {id} 00"), Short);
+    let good = holder_digits("00", "00");
+    refused(&format!("23 {id} {fence} 0002 {good}"), Short);
+    refused(&format!("23 {id} {fence} 0000 {good}"), Trailing);
+    refused(
+        &format!("23 {id} {fence} 0001 {}", holder_digits("04", "00")),
+        Malformed("a kind of attachment"),
+    );
+    refused(
+        &format!("23 {id} {fence} 0001 {}", holder_digits("00", "02 c328")),
+        Malformed("a client's name"),
+    );
+    refused(
+        &format!("23 {id} {fence} 0001 ff {}", &good[2..]),
+        Malformed("a rank"),
+    );
+    let ids = "ab".repeat(16);
+    refused(
+        &format!(
+            "01 {ids} 01 00000007 0000000000000008 0000 0011 {}",
+            good.repeat(17)
+        ),
+        Malformed("the holders"),
+    );
+
+    let extent =
+        |stamp: &str, content: &str| format!("0001 0001000000000008 00000004 {stamp} {content}");
+    let settled = |rest: &str| format!("0000000000000006 {rest}");
+    // Unchanged is for stores, and its stamp has nothing but what is settled.
+    let unchanged = extent(&settled(&"0".repeat(42)), "02");
+    refused(
+        &format!("20 {id} 0001 00000004 00 {unchanged}"),
+        Malformed("a content"),
+    );
+    refused(
+        &format!("12 {id} {fence} {}", extent(&"0".repeat(58), "02")),
+        Malformed("a stamp"),
+    );
+    // Whoever wrote data has a rank.
+    refused(
+        &format!(
+            "12 {id} {fence} {} {}",
+            extent(&settled(&"0".repeat(42)), "01"),
+            "ee".repeat(4 * SECTOR_SIZE)
+        ),
+        Malformed("a content"),
+    );
+    for rest in [
+        "0000000000000006 0000000000000000 00 00000000",
+        "0000000000000000 0000000000000001 00 00000000",
+        "0000000000000000 0000000000000000 00 00000001",
+    ] {
+        refused(
+            &format!("12 {id} {fence} {}", extent(&settled(rest), "00")),
+            Malformed("a stamp"),
+        );
+    }
 }
 
 #[test]
@@ -342,6 +605,7 @@ fn any_vote() -> impl Strategy<Value = Vote> {
         Just(Vote::Lost),
         Just(Vote::ZERO),
         (1u64..5).prop_map(|timestamp| Vote::Stamp(stamp(timestamp))),
+        (1u64..5).prop_map(|generation| Vote::Stamp(settled(generation))),
     ]
 }
 
@@ -355,20 +619,63 @@ fn any_votes() -> impl Strategy<Value = Runs<Vote>> {
     })
 }
 
-fn any_extents() -> impl Strategy<Value = Vec<Extent>> {
-    let one = (0u64..50, 1u32..4, 1u64..9, any::<Option<u8>>());
+/// What an extent holds besides its place.
+#[derive(Clone, Debug)]
+enum Filling {
+    Data(u8),
+    Tombstone,
+    NeverWritten,
+    Unchanged,
+}
+
+fn any_extents(unchanged: bool) -> impl Strategy<Value = Vec<Extent>> {
+    let filling = prop_oneof![
+        2 => any::<u8>().prop_map(Filling::Data),
+        2 => Just(Filling::Tombstone),
+        1 => Just(Filling::NeverWritten),
+        u32::from(unchanged) => Just(Filling::Unchanged),
+    ];
+    let one = (0u64..50, 1u32..4, 1u64..9, filling);
     prop::collection::vec(one, 1..6).prop_map(|parts| {
         let mut at = 0;
-        let extent = |(gap, count, timestamp, fill): (u64, u32, u64, Option<u8>)| {
+        let extent = |(gap, count, number, filling): (u64, u32, u64, Filling)| {
             let range = range(at + gap, count);
             at += gap + u64::from(count);
-            let content = fill.map_or(Content::Zeroes, |fill| {
-                Content::Data(Bytes::from(vec![fill; range.bytes().try_into().unwrap()]))
-            });
-            Extent::new(range, stamp(timestamp), content)
+            let bytes = range.bytes().try_into().unwrap();
+            match filling {
+                Filling::Data(fill) => {
+                    let data = Content::Data(Bytes::from(vec![fill; bytes]));
+                    Extent::new(range, stamp(number), data)
+                }
+                Filling::Tombstone => Extent::new(range, stamp(number), Content::Zeroes),
+                Filling::NeverWritten => Extent::new(range, settled(number), Content::Zeroes),
+                Filling::Unchanged => Extent::new(range, settled(number), Content::Unchanged),
+            }
         };
         parts.into_iter().map(extent).collect()
     })
+}
+
+fn any_fence() -> impl Strategy<Value = Fence> {
+    (any::<u64>(), any::<bool>()).prop_map(|(generation, alone)| {
+        let shared = Fence {
+            generation: Generation(generation),
+            mode: Mode::Shared,
+        };
+        if alone { exclusive(generation) } else { shared }
+    })
+}
+
+fn any_holders() -> impl Strategy<Value = Vec<Holder>> {
+    let kind = prop_oneof![
+        prop::option::of(any::<[u8; 32]>()).prop_map(|key| AttachKind::Exclusive {
+            join: key.map(JoinKey)
+        }),
+        Just(AttachKind::Shared),
+        Just(AttachKind::ReadOnly),
+    ];
+    let one = (kind, "\\PC{0,16}").prop_map(|(kind, client)| holder(kind, &client));
+    prop::collection::vec(one, 0..4)
 }
 
 fn any_message() -> impl Strategy<Value = PeerMessage> {
@@ -380,33 +687,45 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
             range: range(first, held.count()),
             held,
         }),
-        any_extents().prop_map(|extents| Question::Store { extents }),
+        any_extents(true).prop_map(|extents| Question::Store { extents }),
+        Just(Question::Fence),
+        prop::option::of(any::<u64>()).prop_map(|continues| Question::Open {
+            continues: continues.map(Generation),
+        }),
     ];
-    let request = (any_id(), any::<u64>(), question).prop_map(|(id, authority, question)| {
+    let request = (any_id(), any_fence(), question).prop_map(|(id, authority, question)| {
         PeerMessage::Request(Request {
             id,
-            authority: Fence {
-                generation: Generation(authority),
-                mode: Mode::Shared,
-            },
+            authority,
             question,
         })
     });
-    let held = (any_votes(), prop_oneof![Just(Vec::new()), any_extents()])
+    let held = (
+        any_votes(),
+        prop_oneof![Just(Vec::new()), any_extents(false)],
+    )
         .prop_map(|(votes, values)| Answer::Held(Held { votes, values }));
-    let reply = (any_id(), prop_oneof![Just(Answer::Stored), held])
-        .prop_map(|(id, answer)| PeerMessage::Reply(Reply { id, answer }));
+    let answer = prop_oneof![
+        Just(Answer::Stored),
+        held,
+        (any_fence(), any_holders()).prop_map(|(fence, holders)| Answer::Fence { fence, holders }),
+        Just(Answer::Opened),
+        any_fence().prop_map(|fence| Answer::Refused { fence }),
+    ];
+    let reply =
+        (any_id(), answer).prop_map(|(id, answer)| PeerMessage::Reply(Reply { id, answer }));
     let store = || any::<[u8; 16]>().prop_map(StoreId);
     let birth = prop::option::of(
         prop::collection::vec(prop::option::of(store()), 1..6).prop_map(|stores| Birth { stores }),
     );
-    let introduction = (store(), birth, any::<bool>(), any::<u32>(), any::<u64>()).prop_map(
-        |(store, birth, empty, requests, bytes)| PeerMessage::Introduction {
+    let credit = (any::<u32>(), any::<u64>());
+    let introduction = (store(), birth, any::<bool>(), credit, any_holders()).prop_map(
+        |(store, birth, empty, (requests, bytes), holders)| PeerMessage::Introduction {
             introduction: Introduction {
                 store,
                 birth,
                 empty,
-                holders: Vec::new(),
+                holders,
             },
             credit: Credit { requests, bytes },
         },
@@ -431,7 +750,9 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_decoder_panic(
-        code in prop::sample::select(vec![0u8, 1, 0x10, 0x11, 0x12, 0x20, 0x21, 0x22, 0x40]),
+        code in prop::sample::select(vec![
+            0u8, 1, 0x10, 0x11, 0x12, 0x13, 0x14, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x40,
+        ]),
         body in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..200),
     ) {
         let bytes = [&[code][..], &body].concat();

@@ -5,17 +5,13 @@ use atdd::domain::StatusReport;
 
 use super::Answer;
 use super::health::state_in_words;
+use crate::output::columns;
 
 /// One line for each process, in columns, under a line of titles.
 pub(super) fn render(cluster: &Cluster, answers: &[Answer]) -> String {
     let mut rows = vec![TITLES.map(str::to_owned)];
     rows.extend(answers.iter().map(|answer| row(cluster, answer)));
-    let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or_default()
-    });
-    let lines = rows.iter().map(|row| line(row, &widths));
-    lines.collect()
+    columns(&rows)
 }
 
 const COLUMNS: usize = 8;
@@ -58,11 +54,4 @@ fn row(cluster: &Cluster, answer: &Answer) -> [String; COLUMNS] {
 fn peers(report: &StatusReport) -> String {
     let connected = report.peers.iter().filter(|peer| peer.connected).count();
     format!("{connected}/{}", report.peers.len())
-}
-
-fn line(row: &[String; COLUMNS], widths: &[usize; COLUMNS]) -> String {
-    let cells = row.iter().zip(widths);
-    let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
-    let line = cells.collect::<Vec<_>>().join("  ");
-    line.trim_end().to_owned() + "\n"
 }

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Attachments on a release build, at full size: kills and a pause under fio with verification,
+# two hosts, the latency of exclusive writes against shared ones, and the cost of settling.
+#
+#   scripts/failover.sh [--only REGEX] [--seconds 5] [--dir DIR]
+#
+# With ATDD_KEEP=1 the clusters' directories, and with them their logs, are kept.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for program in fio nbdinfo qemu-io python3; do
+    command -v "$program" >/dev/null || {
+        echo "failover.sh needs $program: apt-get install fio libnbd-bin qemu-utils python3" >&2
+        exit 1
+    }
+done
+cargo build --release --quiet --bin atdd
+exec python3 -B scripts/failover.py "$@"

@@ -1,0 +1,184 @@
+//! The disk as an NBD export.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::support::*;
+use crate::client::{AttachOptions, Attachment, Gateway, GatewayDevice};
+use crate::domain::{AttachKind, AttachRefusal, Generation, Holder, OwnerId};
+use crate::wire::{SectorValues, SessionAnswer, SessionQuestion};
+
+fn gateway(stage: &Stage, options: AttachOptions) -> Arc<Gateway> {
+    let network = stage.network.clone();
+    let kind = options.kind;
+    let attach = move || {
+        let attachment = Attachment::start(network.clone(), &options);
+        async move {
+            attachment.granted().await?;
+            Ok(attachment)
+        }
+        .boxed()
+    };
+    Arc::new(Gateway::with(Box::new(attach), 77, kind))
+}
+
+fn open(gateway: &Arc<Gateway>) -> JoinHandle<GatewayDevice> {
+    let gateway = Arc::clone(gateway);
+    tokio::spawn(async move { gateway.open().await.unwrap() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_clients_share_an_attachment_that_the_last_gives_back() {
+    let mut stage = stage(3);
+    let gateway = gateway(&stage, AttachOptions::exclusive());
+    assert_eq!(gateway.sectors(), 77);
+    sleep(Duration::from_secs(1)).await;
+    stage.no_session();
+
+    let (first, second) = (open(&gateway), open(&gateway));
+    let mut process = stage.session().await;
+    let owner = process.attach().await.owner;
+    process.grant(fence(1, owner)).await;
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!(first.sectors(), SECTORS);
+    let reading = tokio::spawn(async move { (first.read(3, 2).await, first) });
+    let question = process.question().await;
+    let values = vec![SectorValues::Zeroes(1), SectorValues::Data(data(1))];
+    let number = number(&question);
+    process
+        .answer(SessionAnswer::Values { number, values })
+        .await;
+    let (read, first) = reading.await.unwrap();
+    assert_eq!(read.unwrap(), [Piece::Zeroes(1), Piece::Data(data(1))]);
+
+    drop(first);
+    assert_eq!(in_words(&process.questions().await), "");
+    drop(second);
+    assert_eq!(process.question().await, SessionQuestion::Detach);
+    // Who comes now waits until nobody counts the disk as held, least of all by this gateway.
+    let again = open(&gateway);
+    sleep(Duration::from_millis(100)).await;
+    stage.no_session();
+    process.answer(SessionAnswer::Detached).await;
+    let mut process = stage.session().await;
+    let newer = process.attach().await.owner;
+    assert_ne!(newer, owner, "a new attachment");
+    process.grant(fence(2, newer)).await;
+    drop(again.await.unwrap());
+    assert_eq!(process.question().await, SessionQuestion::Detach);
+    process.answer(SessionAnswer::Detached).await;
+    gateway.returned().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_who_holds_the_disk() {
+    let mut stage = stage(3);
+    let gateway = gateway(&stage, AttachOptions::exclusive());
+    let opening = tokio::spawn(async move { gateway.open().await });
+    let mut process = stage.session().await;
+    process.attach().await;
+    let holder = Holder {
+        process: rank(2),
+        owner: OwnerId([7; 16]),
+        kind: AttachKind::Shared,
+        generation: Generation(4),
+        client: "10.0.0.9:5000".to_owned(),
+        since: 1_000_000_000,
+    };
+    let refusal = AttachRefusal::Held(Box::new(holder));
+    process.answer(SessionAnswer::AttachRefused(refusal)).await;
+    let text = opening.await.unwrap().unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "the disk is held by 10.0.0.9:5000 through process 2 since 2001-09-09 01:46:40 UTC; \
+         detach it there, or take it over"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_while_it_waits_lets_the_next_one_try() {
+    let mut stage = stage(3);
+    let gateway = gateway(&stage, AttachOptions::exclusive());
+    let leaving = open(&gateway);
+    let mut process = stage.session().await;
+    process.attach().await;
+    let next = open(&gateway);
+    leaving.abort();
+    assert_eq!(process.anything().await, None);
+    let mut process = stage.session().await;
+    let owner = process.attach().await.owner;
+    process.grant(fence(1, owner)).await;
+    next.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_fenced_is_lost_and_later_clients_attach_afresh() {
+    let mut stage = stage(3);
+    let gateway = gateway(&stage, AttachOptions::exclusive());
+    let opening = open(&gateway);
+    let mut process = stage.session().await;
+    let owner = process.attach().await.owner;
+    process.grant(fence(1, owner)).await;
+    let device = opening.await.unwrap();
+    let quiet = timeout(Duration::from_secs(1), device.lost()).await;
+    assert!(quiet.is_err());
+    let by = Generation(2);
+    process.answer(SessionAnswer::Fenced { by }).await;
+    device.lost().await;
+    let silent = timeout(Duration::from_secs(9), device.write(0, data(1))).await;
+    assert!(silent.is_err(), "the end of the connection is its answer");
+
+    let again = open(&gateway);
+    let mut process = stage.session().await;
+    let attach = process.attach().await;
+    assert_ne!(attach.owner, owner);
+    assert_eq!(attach.continues, None);
+    process.grant(fence(3, attach.owner)).await;
+    let again = again.await.unwrap();
+    drop(device);
+    assert_eq!(in_words(&process.questions().await), "", "it is another's");
+    drop(again);
+    assert_eq!(process.question().await, SessionQuestion::Detach);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shared_ones() {
+    for shared in [false, true] {
+        let mut stage = stage(3);
+        let options = if shared {
+            AttachOptions::shared()
+        } else {
+            AttachOptions::join("disk", b"secret")
+        };
+        let fence = if shared {
+            shared_fence(1)
+        } else {
+            fence(1, OwnerId([9; 16]))
+        };
+        let gateway = gateway(&stage, options);
+        let opening = open(&gateway);
+        let mut process = stage.session().await;
+        process.attach().await;
+        process.grant(fence).await;
+        let device = Arc::new(opening.await.unwrap());
+        let writing = Arc::clone(&device);
+        let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+        process.question().await;
+        drop(process);
+        if shared {
+            let mut process = stage.session().await;
+            process.attach().await;
+            process.grant(fence).await;
+            let failed = writing.await.unwrap();
+            assert!(matches!(failed, Err(DeviceError::Io(_))));
+        } else {
+            device.lost().await;
+            assert!(!writing.is_finished());
+        }
+    }
+}
