@@ -68,6 +68,11 @@ fn a_fence_before_the_stores_that_it_follows_is_found() {
 }
 
 #[test]
+fn storing_the_write_backs_of_fenced_reads_is_found() {
+    is_found(Bug::WriteBacksNotRefused);
+}
+
+#[test]
 fn refusing_nothing_but_queries_is_found() {
     is_found(Bug::OnlyQueriesRefused);
 }
