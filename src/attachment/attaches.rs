@@ -97,11 +97,6 @@ impl Attaches {
             .collect()
     }
 
-    /// Whether one of them is about to write alone under this fence.
-    pub(super) fn will_write_under(&self, fence: Fence) -> bool {
-        self.exclusive().any(|(_, target)| target == fence)
-    }
-
     /// Whether another owner is about to write alone.
     pub(super) fn others_open(&self, owner: OwnerId) -> bool {
         self.exclusive().any(|(other, _)| other != owner)

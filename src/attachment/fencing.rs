@@ -114,11 +114,6 @@ impl Fencing {
         self.answer_when_stable(from, id, Awaited::Open);
     }
 
-    /// Refuses an open that nothing stands against but the accepted fence's own attachment.
-    pub(super) fn refuse(&mut self, from: Rank, id: RequestId) {
-        self.respond(from, id, Verdict::Refused(self.accepted()));
-    }
-
     /// Takes over a newer fence that others speak of (rule 3). One of the same number as the
     /// accepted one is known to be open, since it comes with a register's request: what was
     /// accepted here is a failed open, and makes way.

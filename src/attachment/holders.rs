@@ -109,14 +109,6 @@ impl Holders {
             .collect()
     }
 
-    /// Whether an exclusive attachment runs here under this fence.
-    pub(super) fn writes_under(&self, fence: Fence) -> bool {
-        let writes = |granted: &Granted| {
-            granted.fence == fence && granted.holder.kind != AttachKind::ReadOnly
-        };
-        fence.is_exclusive() && self.granted.iter().any(writes)
-    }
-
     pub(super) fn own(&self) -> Rank {
         self.own
     }

@@ -129,7 +129,6 @@ impl AttachmentKeeper {
         out.extend(ended.into_iter().map(|id| Output::Fenced { id, by }));
     }
 
-    /// Only a reader asks to open what is this process's, and has to come here while that is in use.
     fn request(&mut self, from: Rank, request: &Request, out: &mut Vec<Output>) {
         if !self.is_peer(from) {
             return;
@@ -138,11 +137,7 @@ impl AttachmentKeeper {
             Question::Fence => self.fencing.ask(from, request.id),
             Question::Open { continues } => {
                 let (id, fence) = (request.id, request.authority);
-                if self.holders.writes_under(fence) || self.attaches.will_write_under(fence) {
-                    self.fencing.refuse(from, id);
-                } else {
-                    self.fencing.open(from, id, fence, continues, out);
-                }
+                self.fencing.open(from, id, fence, continues, out);
             }
             Question::Stamps { .. } | Question::Values { .. } | Question::Store { .. } => {}
         }

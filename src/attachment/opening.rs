@@ -31,7 +31,7 @@ pub(super) struct Opening {
 #[derive(Debug)]
 enum Phase {
     /// Which fences are there, and who holds the volume?
-    Asking { answers: BTreeMap<Rank, Heard> },
+    Asking { answers: Answers },
     /// A fence is to become stable at a majority.
     Opening {
         target: Fence,
@@ -39,7 +39,10 @@ enum Phase {
     },
 }
 
-/// What a process answered to [`Question::Fence`].
+/// What each process answered to [`Question::Fence`].
+type Answers = BTreeMap<Rank, Heard>;
+
+/// What a process answered to it.
 #[derive(Clone, Debug)]
 pub(super) struct Heard {
     pub(super) fence: Fence,
@@ -145,7 +148,7 @@ impl Opening {
             Phase::Opening {
                 target,
                 acknowledged,
-            } if self.is_open(*target, acknowledged, around.holders) => Decision::Grant(*target),
+            } if is_open(acknowledged, around.holders) => Decision::Grant(*target),
             Phase::Opening { .. } => Decision::Wait,
         }
     }
@@ -166,7 +169,7 @@ impl Opening {
     }
 
     /// What a majority's answers lead to.
-    fn decide_target(&self, answers: &BTreeMap<Rank, Heard>, around: &Surroundings) -> Decision {
+    fn decide_target(&self, answers: &Answers, around: &Surroundings) -> Decision {
         let holders = around.holders;
         if let Some(fence) = holders.joined(&self.attach) {
             return Decision::Grant(fence);
@@ -184,6 +187,9 @@ impl Opening {
         match holders.bar(&self.attach, generation, answers, self.patient) {
             Bar::Refused(refusal) => return Decision::Refuse(refusal),
             Bar::Unsure => return Decision::Wait,
+            Bar::None if self.waits_for_writer(&newest, answers, around) => {
+                return Decision::Wait;
+            }
             Bar::None => {}
         }
         if around.contended && self.gives_way() {
@@ -193,19 +199,14 @@ impl Opening {
         Decision::Open(self.choose(&newest, &claims, around.tag))
     }
 
-    /// Whether a majority has acknowledged the fence (rule 4), and this process, which is to run
-    /// operations under it. A reader that confirms another process's exclusive generation needs
-    /// that one's word too, as long as it can be reached: the writer may just be about to come.
-    fn is_open(&self, target: Fence, acknowledged: &BTreeSet<Rank>, holders: &Holders) -> bool {
-        let agrees = |rank| acknowledged.contains(&rank);
-        let writer_agrees = match target.mode {
-            Mode::Shared => true,
-            Mode::Exclusive { tag, .. } => {
-                let writer = tag.coordinator;
-                agrees(writer) || !self.patient || !holders.is_connected(writer)
-            }
-        };
-        acknowledged.len() >= holders.majority() && agrees(holders.own()) && writer_agrees
+    /// Whether a reader waits for the process that coordinates the newest generation, or is about
+    /// to: it may say that it is in use.
+    fn waits_for_writer(&self, newest: &Newest, heard: &Answers, around: &Surroundings) -> bool {
+        let connected = |rank| around.holders.is_connected(rank);
+        let mut coordinators = newest.coordinators();
+        let unheard = coordinators.any(|rank| !heard.contains_key(&rank) && connected(rank));
+        let reads = self.attach.kind == AttachKind::ReadOnly;
+        reads && self.patient && (unheard || around.contended)
     }
 
     /// The generation that it goes on from; one that never writes has nothing to go on with.
@@ -259,10 +260,16 @@ impl Opening {
     }
 }
 
+/// Whether a majority has acknowledged the fence (rule 4), and this process, which is to run
+/// operations under it.
+fn is_open(acknowledged: &BTreeSet<Rank>, holders: &Holders) -> bool {
+    acknowledged.len() >= holders.majority() && acknowledged.contains(&holders.own())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attachment::tests::{exclusive, rank, shared};
+    use crate::attachment::tests::{exclusive, rank, reading, shared};
     use crate::domain::{Incarnation, OwnerId};
 
     const OWN: u8 = 1;
@@ -312,7 +319,7 @@ mod tests {
         for (kind, target) in [
             (EXCLUSIVE, exclusive(5, OWN, 7)),
             (AttachKind::Shared, shared(5)),
-            (AttachKind::ReadOnly, exclusive(4, 3, 8)),
+            (AttachKind::ReadOnly, reading(5, 8)),
         ] {
             let mut opening = opening(kind, None);
             opening.heard(rank(2), exclusive(4, 3, 8), Vec::new());

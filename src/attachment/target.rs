@@ -1,6 +1,6 @@
 //! Which fence an attach opens, given those that a majority knows (rule 4).
 
-use crate::domain::{AttachKind, Fence, Generation, Holder, Mode, OwnerId, Tag};
+use crate::domain::{AttachKind, Fence, Generation, Holder, Mode, OwnerId, Rank, Tag};
 
 /// The fences of the highest number: one, unless an open of that number has failed or is under way.
 #[derive(Debug)]
@@ -34,7 +34,15 @@ impl Newest {
 
     /// Whether a shared one is among them.
     pub(super) fn may_be_shared(&self) -> bool {
-        self.fences.iter().any(|fence| !fence.is_exclusive())
+        self.fences.iter().any(|fence| fence.mode == Mode::Shared)
+    }
+
+    /// Whose process knows best whether an exclusive one among them is in use.
+    pub(super) fn coordinators(&self) -> impl Iterator<Item = Rank> {
+        self.fences.iter().filter_map(|fence| match fence.mode {
+            Mode::Exclusive { tag, .. } => Some(tag.coordinator),
+            Mode::Shared | Mode::Reading { .. } => None,
+        })
     }
 
     /// A generation of the owner's own.
@@ -44,15 +52,28 @@ impl Newest {
 
     /// The shared generation that there may be already; a new one after an exclusive one.
     pub(super) fn shared(&self, claims: &[Holder]) -> Fence {
-        let shared = self.confirmable(claims).filter(|it| !it.is_exclusive());
+        let shared = self.confirmable(claims);
+        let shared = shared.filter(|fence| fence.mode == Mode::Shared);
         shared.unwrap_or_else(|| self.next(Mode::Shared))
     }
 
-    /// The generation as it is. Where that cannot be told it is one that nobody holds, and a new
-    /// one has to be opened after all.
+    /// The generation as it is, unless it is exclusive: one like that has a single coordinator.
+    /// Whoever had it last may go on after the one that is read in its place. Where it cannot be
+    /// told what it is, nobody holds it, and a new one has to be opened after all.
     pub(super) fn read_only(&self, claims: &[Holder]) -> Fence {
         let confirmable = self.confirmable(claims);
-        confirmable.unwrap_or_else(|| self.next(Mode::Shared))
+        if let Some(fence) = confirmable.filter(|fence| !fence.is_exclusive()) {
+            return fence;
+        }
+        let before = confirmable.map_or_else(|| self.owner(), Fence::owner);
+        self.next(before.map_or(Mode::Shared, |owner| Mode::Reading { owner }))
+    }
+
+    /// The owner of all of them, if they have but one.
+    fn owner(&self) -> Option<OwnerId> {
+        let owner = self.fences.first()?.owner();
+        let others = self.fences.iter().any(|fence| fence.owner() != owner);
+        owner.filter(|_| !others)
     }
 
     /// The one that may be open. Where two are known a holder proves that it is the one that it
@@ -88,7 +109,7 @@ fn runs_under(holder: &Holder, fence: Fence) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attachment::tests::{exclusive, fence_of, holder, shared};
+    use crate::attachment::tests::{exclusive, fence_of, holder, reading, shared};
 
     const TAG: Tag = Tag {
         coordinator: match crate::domain::Rank::new(1) {
@@ -116,9 +137,21 @@ mod tests {
     }
 
     #[test]
-    fn reading_opens_nothing() {
+    fn reading_opens_nothing_after_a_shared_generation() {
+        let newest = Newest::of(&[exclusive(3, 2, 7), shared(4), shared(3)]);
+        assert_eq!(newest.read_only(&[]), shared(4));
+    }
+
+    #[test]
+    fn after_an_exclusive_generation_readers_have_one_of_their_own_together() {
         let newest = Newest::of(&[exclusive(4, 2, 7), exclusive(4, 2, 7), shared(3)]);
-        assert_eq!(newest.read_only(&[]), exclusive(4, 2, 7));
+        assert_eq!(newest.read_only(&[]), reading(5, 7));
+        let newest = Newest::of(&[reading(5, 7), exclusive(4, 2, 7)]);
+        assert_eq!(newest.read_only(&[]), reading(5, 7));
+        assert_eq!(newest.shared(&[]), shared(6));
+        assert!(!newest.may_be_shared());
+        let rivals = [reading(5, 7), exclusive(5, 2, 7)];
+        assert_eq!(Newest::of(&rivals).read_only(&[]), reading(6, 7));
     }
 
     /// Each of two failed opens of one number is refused where the other is, so with the third
@@ -130,7 +163,7 @@ mod tests {
         assert_eq!(newest.read_only(&[]), shared(5));
         assert_eq!(newest.shared(&[]), shared(5));
         let held = holder(3, 9, exclusive(4, 3, 8));
-        assert_eq!(newest.read_only(&[held]), exclusive(4, 3, 8));
+        assert_eq!(newest.read_only(&[held]), reading(5, 8));
         let held = holder(2, 9, fence_of(4, Mode::Shared));
         assert_eq!(newest.shared(&[held]), shared(4));
     }

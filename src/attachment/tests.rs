@@ -35,11 +35,18 @@ pub(super) fn exclusive(generation: u64, coordinator: u8, owner: u8) -> Fence {
     fence_of(generation, Mode::Exclusive { owner, tag })
 }
 
+/// A generation to read only, after an exclusive one of this owner.
+pub(super) fn reading(generation: u64, owner: u8) -> Fence {
+    let owner = OwnerId([owner; 16]);
+    fence_of(generation, Mode::Reading { owner })
+}
+
 /// An attachment of this owner under this fence.
 pub(super) fn holder(process: u8, owner: u8, fence: Fence) -> Holder {
     let kind = match fence.mode {
         Mode::Shared => AttachKind::Shared,
         Mode::Exclusive { .. } => AttachKind::Exclusive { join: None },
+        Mode::Reading { .. } => AttachKind::ReadOnly,
     };
     Holder {
         process: rank(process),

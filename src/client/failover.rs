@@ -142,7 +142,7 @@ impl<T> Failover<T> {
             AttachRefusal::Held(holder) if first && holder.owner != self.wanted.owner => {
                 AfterRefusal::Over(ClientError::Held(holder))
             }
-            AttachRefusal::Fenced { by } if !first && self.fenced_for_good() => {
+            AttachRefusal::Fenced { by } if !first && self.writes() => {
                 AfterRefusal::Over(ClientError::Fenced { by })
             }
             AttachRefusal::Held(_) | AttachRefusal::Fenced { .. } | AttachRefusal::Contended => {
@@ -165,8 +165,16 @@ impl<T> Failover<T> {
         matches!(self.wanted.kind, AttachKind::Exclusive { join: Some(_) })
     }
 
-    /// Whether a newer generation ends the attachment; one that is read-only follows it.
-    pub(super) fn fenced_for_good(&self) -> bool {
+    /// Whether the attachment is over when a session ends by this fence. One that is read-only
+    /// follows it. So does the owner of the newer generation: it was opened by an older session that
+    /// had been given up, or for readers while the process was out of reach. A fence that is not
+    /// newer means that the attachment was released.
+    pub(super) fn is_fenced_for_good(&self, by: Fence) -> bool {
+        let released = self.fence.is_none_or(|own| by.generation <= own.generation);
+        self.writes() && (released || by.owner() != Some(self.wanted.owner))
+    }
+
+    fn writes(&self) -> bool {
         self.wanted.kind != AttachKind::ReadOnly
     }
 

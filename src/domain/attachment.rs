@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::status::rank_number;
-use super::{Generation, OwnerId, Rank};
+use super::{Fence, Generation, OwnerId, Rank};
 
 /// What tells the gateways of one device from everyone else: derived from the attachment's name
 /// and secret, so that neither travels.
@@ -114,10 +114,10 @@ pub enum OperationError {
     #[error("the disk is attached read-only")]
     ReadOnly,
     /// A newer generation was opened: the outcome is unknown.
-    #[error("another attachment has taken the disk over (generation {})", .by.0)]
+    #[error("another attachment has taken the disk over (generation {})", .by.generation.0)]
     Fenced {
-        /// The newer generation.
-        by: Generation,
+        /// The newer generation, and whose it is: its owner may go on under one newer still.
+        by: Fence,
     },
     /// The operator's deadline of this process passed; what it was about may still take effect.
     #[error("no majority of processes answered in time")]

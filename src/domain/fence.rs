@@ -63,6 +63,14 @@ pub enum Mode {
         /// The open.
         tag: Tag,
     },
+    /// Every process, to read only. Such a generation follows an exclusive one that is read where
+    /// nobody can tell whether its coordinator still runs: since every exclusive generation has one
+    /// coordinator, readers elsewhere need one of their own. Its owner may go on as if it had not
+    /// been. All such opens of one number and owner are one generation.
+    Reading {
+        /// The owner of the exclusive generation before.
+        owner: OwnerId,
+    },
 }
 
 /// What a process knows of a volume's newest generation.
@@ -86,6 +94,7 @@ const _: () = assert!(SEQUENCE + 8 == FENCE_BYTES);
 
 const SHARED: u8 = 0;
 const EXCLUSIVE: u8 = 1;
+const READING: u8 = 2;
 
 impl Fence {
     /// The fence of a volume that nobody has ever attached: shared, generation 0, and open.
@@ -99,11 +108,12 @@ impl Fence {
         matches!(self.mode, Mode::Exclusive { .. })
     }
 
-    /// The owner of an exclusive generation.
+    /// Whether others than its owner may write under later generations only: the owner of an
+    /// exclusive generation, or of the one that is read after it.
     pub const fn owner(self) -> Option<OwnerId> {
         match self.mode {
             Mode::Shared => None,
-            Mode::Exclusive { owner, .. } => Some(owner),
+            Mode::Exclusive { owner, .. } | Mode::Reading { owner } => Some(owner),
         }
     }
 
@@ -112,20 +122,27 @@ impl Fence {
     /// | offset | size | field |
     /// |---|---|---|
     /// | 0 | 8 | generation |
-    /// | 8 | 1 | mode: 0 shared, 1 exclusive |
-    /// | 9 | 16 | owner; 0 if shared, as are the fields that follow |
-    /// | 25 | 1 | coordinator |
+    /// | 8 | 1 | mode: 0 shared, 1 exclusive, 2 reading |
+    /// | 9 | 16 | owner; 0 if shared |
+    /// | 25 | 1 | coordinator; 0 unless exclusive, as are the fields that follow |
     /// | 26 | 4 | its incarnation |
     /// | 30 | 8 | the open's sequence number |
     pub fn to_bytes(self) -> [u8; FENCE_BYTES] {
         let mut bytes = [0; FENCE_BYTES];
         bytes[..MODE].copy_from_slice(&self.generation.0.to_be_bytes());
-        if let Mode::Exclusive { owner, tag } = self.mode {
-            bytes[MODE] = EXCLUSIVE;
-            bytes[OWNER..COORDINATOR].copy_from_slice(&owner.0);
-            bytes[COORDINATOR] = tag.coordinator.number();
-            bytes[INCARNATION..SEQUENCE].copy_from_slice(&tag.incarnation.0.to_be_bytes());
-            bytes[SEQUENCE..].copy_from_slice(&tag.sequence.to_be_bytes());
+        match self.mode {
+            Mode::Shared => bytes[MODE] = SHARED,
+            Mode::Exclusive { owner, tag } => {
+                bytes[MODE] = EXCLUSIVE;
+                bytes[OWNER..COORDINATOR].copy_from_slice(&owner.0);
+                bytes[COORDINATOR] = tag.coordinator.number();
+                bytes[INCARNATION..SEQUENCE].copy_from_slice(&tag.incarnation.0.to_be_bytes());
+                bytes[SEQUENCE..].copy_from_slice(&tag.sequence.to_be_bytes());
+            }
+            Mode::Reading { owner } => {
+                bytes[MODE] = READING;
+                bytes[OWNER..COORDINATOR].copy_from_slice(&owner.0);
+            }
         }
         bytes
     }
@@ -138,14 +155,17 @@ impl Fence {
         let incarnation = bytes[INCARNATION..SEQUENCE]
             .try_into()
             .expect("four bytes were cut");
+        let owner = OwnerId(
+            bytes[OWNER..COORDINATOR]
+                .try_into()
+                .expect("sixteen bytes were cut"),
+        );
+        let is_empty_from = |at: usize| bytes[at..].iter().all(|&byte| byte == 0);
         let mode = match bytes[MODE] {
-            SHARED if bytes[OWNER..].iter().all(|&byte| byte == 0) => Mode::Shared,
+            SHARED if is_empty_from(OWNER) => Mode::Shared,
+            READING if is_empty_from(COORDINATOR) => Mode::Reading { owner },
             EXCLUSIVE => Mode::Exclusive {
-                owner: OwnerId(
-                    bytes[OWNER..COORDINATOR]
-                        .try_into()
-                        .expect("sixteen bytes were cut"),
-                ),
+                owner,
                 tag: Tag {
                     coordinator: Rank::new(bytes[COORDINATOR])?,
                     incarnation: Incarnation(u32::from_be_bytes(incarnation)),
@@ -180,7 +200,8 @@ mod tests {
                 incarnation: Incarnation(incarnation),
                 sequence,
             };
-            for mode in [Mode::Shared, Mode::Exclusive { owner: OwnerId(owner), tag }] {
+            let owner = OwnerId(owner);
+            for mode in [Mode::Shared, Mode::Exclusive { owner, tag }, Mode::Reading { owner }] {
                 let fence = Fence { generation: Generation(generation), mode };
                 prop_assert_eq!(Fence::from_bytes(&fence.to_bytes()), Some(fence));
             }
@@ -207,8 +228,16 @@ mod tests {
         bytes[29] = 4;
         bytes[37] = 5;
         assert_eq!(fence.to_bytes(), bytes);
-        bytes[MODE] = 2;
+        bytes[MODE] = 3;
         assert_eq!(Fence::from_bytes(&bytes), None);
+        bytes[MODE] = READING;
+        assert_eq!(Fence::from_bytes(&bytes), None, "nobody opened it alone");
+        bytes[25..].fill(0);
+        let owner = OwnerId([0xaa; 16]);
+        let mode = Mode::Reading { owner };
+        let fence = Fence { mode, ..fence };
+        assert_eq!(Fence::from_bytes(&bytes), Some(fence));
+        assert_eq!(fence.to_bytes(), bytes);
         bytes[MODE] = SHARED;
         assert_eq!(
             Fence::from_bytes(&bytes),

@@ -31,7 +31,7 @@ use self::outbox::{Outbox, Place};
 use super::stage::reached;
 use super::transport::{Quiet, SealedReader, SealedWriter};
 use super::{Attached, Host, NetError, Settings, Stage};
-use crate::domain::{Attach, AttachRefusal, Generation};
+use crate::domain::{Attach, AttachRefusal, Fence};
 use crate::wire::{RequestNumber, SessionAnswer, SessionQuestion};
 
 /// How long the client may take to read the last answers and close, before the connection is closed
@@ -289,7 +289,7 @@ impl<'a, H: Host> Hearing<'a, H> {
         self.outbox.answer(answer, place);
     }
 
-    fn fenced(&mut self, by: Generation) {
+    fn fenced(&mut self, by: Fence) {
         self.outbox.tell(SessionAnswer::Fenced { by });
         self.end();
     }

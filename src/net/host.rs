@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::PeerSession;
 use crate::domain::{
-    Attach, AttachRefusal, Content, Extent, Fence, Generation, Incarnation, OperationError,
-    OwnerId, Rank, Reply, Request, SectorAddress,
+    Attach, AttachRefusal, Content, Extent, Fence, Incarnation, OperationError, OwnerId, Rank,
+    Reply, Request, SectorAddress,
 };
 use crate::wire::Introduction;
 
@@ -94,7 +94,7 @@ pub trait Attached: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), OperationError>> + Send;
 
     /// Returns once a newer generation has ended the attachment; its operations fail by then.
-    fn fenced(&self) -> impl Future<Output = Generation> + Send;
+    fn fenced(&self) -> impl Future<Output = Fence> + Send;
 }
 
 /// The disk that classic clients read and write, one sector at a time.
@@ -156,7 +156,7 @@ impl Attached for NeverAttached {
         match *self {}
     }
 
-    async fn fenced(&self) -> Generation {
+    async fn fenced(&self) -> Fence {
         match *self {}
     }
 }

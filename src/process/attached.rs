@@ -7,7 +7,7 @@ use super::attached_clients::Granted;
 use super::attachments::Seat;
 use super::disk::DiskError;
 use super::operations::Operations;
-use crate::domain::{AttachKind, Extent, Fence, Generation, OperationError};
+use crate::domain::{AttachKind, Extent, Fence, OperationError};
 use crate::net;
 use crate::register::RegisterError;
 
@@ -67,13 +67,13 @@ impl AttachedDisk {
         discarding.await.map_err(|error| operation_error(&error))
     }
 
-    /// The generation that has ended the attachment, if one has.
-    pub fn ended(&self) -> Option<Generation> {
-        self.ended.borrow().map(|fence| fence.generation)
+    /// The fence that has ended the attachment, if one has: its own one if it was released.
+    pub fn ended(&self) -> Option<Fence> {
+        *self.ended.borrow()
     }
 
-    /// Returns once the attachment has ended, with the generation that ended it.
-    pub async fn fenced(&self) -> Generation {
+    /// Returns once the attachment has ended, with the fence that ended it.
+    pub async fn fenced(&self) -> Fence {
         let mut ended = self.ended.clone();
         if ended.wait_for(Option::is_some).await.is_err() {
             // The process is going away, which is another matter.
@@ -119,7 +119,7 @@ impl net::Attached for AttachedDisk {
         AttachedDisk::discard(self, first, count.into()).await
     }
 
-    async fn fenced(&self) -> Generation {
+    async fn fenced(&self) -> Fence {
         AttachedDisk::fenced(self).await
     }
 }
@@ -127,9 +127,7 @@ impl net::Attached for AttachedDisk {
 fn operation_error(error: &DiskError) -> OperationError {
     match error {
         DiskError::Register(RegisterError::Unreadable { .. }) => OperationError::Unreadable,
-        DiskError::Register(RegisterError::Fenced { by }) => {
-            OperationError::Fenced { by: by.generation }
-        }
+        DiskError::Register(RegisterError::Fenced { by }) => OperationError::Fenced { by: *by },
         DiskError::Register(RegisterError::TooLong { .. } | RegisterError::QueueFull) => {
             unreachable!("operations are cut to size, and admission is what the queue holds")
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{AttachKind, Fence, Holder, Rank};
+use crate::domain::{AttachKind, Fence, Holder, Mode, Rank};
 
 /// More than a client needs to find another process: its word is two seconds.
 const GRACE: Duration = Duration::from_secs(5);
@@ -43,17 +43,24 @@ impl LostHolders {
     /// Who may come back to the generation of this fence.
     pub(crate) fn missed(&self, fence: Fence, now: Instant) -> Option<&Holder> {
         let mut lost = self.lost.iter();
-        let missed = lost.find(|(until, holder)| {
-            *until > now && fence.is_exclusive() && holder.generation == fence.generation
-        });
+        let missed = lost.find(|(until, holder)| *until > now && may_come_back(holder, fence));
         missed.map(|(_, holder)| holder)
+    }
+}
+
+/// Whether nobody but readers came after this exclusive attachment.
+fn may_come_back(holder: &Holder, fence: Fence) -> bool {
+    match fence.mode {
+        Mode::Shared => false,
+        Mode::Exclusive { .. } => holder.generation == fence.generation,
+        Mode::Reading { owner } => holder.owner == owner,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Generation, Incarnation, Mode, OwnerId, Tag};
+    use crate::domain::{Generation, Incarnation, OwnerId, Tag};
 
     fn holder(generation: u64) -> Holder {
         Holder {
@@ -91,6 +98,18 @@ mod tests {
         lost.disconnected(peer, now);
         assert_eq!(lost.missed(fence(4), now), Some(&holder(4)));
         assert_eq!(lost.missed(fence(5), now), None, "it was taken over from");
+        let read_since = |owner: u8| Fence {
+            generation: Generation(5),
+            mode: Mode::Reading {
+                owner: OwnerId([owner; 16]),
+            },
+        };
+        assert_eq!(lost.missed(read_since(7), now), Some(&holder(4)));
+        assert_eq!(
+            lost.missed(read_since(8), now),
+            None,
+            "it was taken over from"
+        );
         assert_eq!(lost.missed(fence(4), now + GRACE), None);
     }
 

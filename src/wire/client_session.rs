@@ -39,8 +39,8 @@
 //! | done | 8 | number |
 //! | failed | 8 | number |
 //! | | 1 | reason |
-//! | | rest | `01` past the end: 8 sectors of the volume; `03` fenced: 8 generation; nothing for `00` unreadable, `02` read-only, `04` timed out and `05` shutting down |
-//! | fenced | 8 | generation |
+//! | | rest | `01` past the end: 8 sectors of the volume; `03` fenced: 38 fence; nothing for `00` unreadable, `02` read-only, `04` timed out and `05` shutting down |
+//! | fenced | 38 | fence |
 //!
 //! Kinds of attachments and holders are those of `holder`. A holder that a client is told of goes
 //! without its join key, which would let that client join.
@@ -51,9 +51,7 @@ mod question;
 use bytes::Bytes;
 
 use super::peer::Credit;
-use crate::domain::{
-    Attach, AttachRefusal, Fence, Generation, OperationError, OwnerId, SECTOR_SIZE_U64,
-};
+use crate::domain::{Attach, AttachRefusal, Fence, OperationError, OwnerId, SECTOR_SIZE_U64};
 
 /// The most bytes of JSON that a status, or a list of attachments, has.
 pub const STATUS_BYTES_MAX: usize = 64 << 10;
@@ -170,8 +168,8 @@ pub enum SessionAnswer {
     /// The attachment has ended by a newer generation: what was not answered is of unknown outcome,
     /// and nothing more is answered. The session may not attach again.
     Fenced {
-        /// The newer generation.
-        by: Generation,
+        /// The newer generation, and whose it is; the attachment's own one if it was released.
+        by: Fence,
     },
 }
 

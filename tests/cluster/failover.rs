@@ -194,8 +194,8 @@ async fn attach(machine: &Machine, options: AttachOptions) -> Attachment {
 
 fn coordinator(fence: Fence) -> usize {
     match fence.mode {
-        Mode::Shared => panic!("the attachment is exclusive"),
         Mode::Exclusive { tag, .. } => tag.coordinator.number().into(),
+        Mode::Shared | Mode::Reading { .. } => panic!("the attachment is exclusive"),
     }
 }
 

@@ -37,7 +37,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
 fn coordinator(disk: &Attachment) -> usize {
     match disk.fence().mode {
         Mode::Exclusive { tag, .. } => tag.coordinator.number().into(),
-        Mode::Shared => panic!("it is exclusive"),
+        Mode::Shared | Mode::Reading { .. } => panic!("it is exclusive"),
     }
 }
 

@@ -307,11 +307,11 @@ impl Attached for Session {
         Ok(())
     }
 
-    async fn fenced(&self) -> Generation {
+    async fn fenced(&self) -> Fence {
         let mut fenced = self.fenced.clone();
         let mine = self.fence.generation;
         let newer = fenced.wait_for(|fence| fence.generation > mine).await;
-        newer.map(|fence| fence.generation).unwrap()
+        *newer.unwrap()
     }
 }
 

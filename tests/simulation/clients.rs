@@ -189,7 +189,11 @@ impl World {
             }
             (State::Detaching(_), Answer::Detached) => self.begin_anew(client),
             (_, Answer::Gone) => self.lost(client, session)?,
-            (_, Answer::Fenced) => {
+            (_, Answer::Fenced(by)) if self.is_its_own(client, by) => {
+                self.tally.count("overtaken by its own");
+                self.lost(client, session)?;
+            }
+            (_, Answer::Fenced(_)) => {
                 self.say_after(session, Question::Gone, 0);
                 self.was_fenced(client)?;
             }
@@ -268,6 +272,13 @@ impl World {
             return Err(format!("client {client} is refused for ever: {refusal:?}"));
         }
         Ok(())
+    }
+
+    /// Whether a newer generation is that of an older session of the client, or of readers after it.
+    fn is_its_own(&self, client: usize, by: Fence) -> bool {
+        let state = &self.clients[client];
+        let newer = state.continues.is_some_and(|own| by.generation > own);
+        newer && by.owner() == Some(state.owner)
     }
 
     /// Somebody else has the disk: nothing is ever repeated.

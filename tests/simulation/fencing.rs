@@ -4,9 +4,6 @@
 //! the sector: from then on, under that generation and all later ones, every read returns that
 //! value, or one that somebody was asked to write under that generation or a later one. That is
 //! more than linearizability, for which a write of a dead client may take effect at any time.
-//!
-//! Readers that run under the generation beside its coordinator, which they may while nobody holds
-//! the disk, are promised less: two that are under way at once may find different leftovers.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +18,6 @@ pub(crate) struct Sight {
     pub(crate) end: Option<u64>,
     /// Under which authority.
     pub(crate) fence: Fence,
-    /// Whether the register is the one that runs all of an exclusive generation's operations.
-    pub(crate) at_home: bool,
     /// What was read or written.
     pub(crate) value: u64,
     /// Whether it was a read.
@@ -35,28 +30,22 @@ pub(crate) fn check(
     sights: &[Sight],
     newest: impl Fn(u64) -> Option<Generation>,
 ) -> Result<(), String> {
-    let mut generations: BTreeMap<Generation, Generations> = BTreeMap::new();
+    // When, and which value.
+    let mut established: BTreeMap<Generation, Vec<(u64, u64)>> = BTreeMap::new();
     for sight in sights.iter().filter(|sight| sight.fence.is_exclusive()) {
-        let of = generations.entry(sight.fence.generation).or_default();
-        if sight.at_home {
-            of.established
-                .extend(sight.end.map(|end| (end, sight.value)));
-        } else {
-            of.elsewhere.push(sight.start);
-        }
+        let values = established.entry(sight.fence.generation).or_default();
+        values.extend(sight.end.map(|end| (end, sight.value)));
     }
-    for (&generation, of) in &mut generations {
-        of.established.sort_unstable();
+    for (&generation, values) in &mut established {
+        values.sort_unstable();
         for sight in sights.iter().filter(|sight| sight.seen) {
             let Some(end) = sight.end else {
                 continue;
             };
-            if newest(sight.value) >= Some(generation)
-                || of.elsewhere.iter().any(|&start| start < end)
-            {
+            if newest(sight.value) >= Some(generation) {
                 continue;
             }
-            let before = of.established.iter();
+            let before = values.iter();
             let mut before = before.take_while(|&&(established, _)| established < sight.start);
             if let Some(&(at, value)) = before.find(|&&(_, value)| value != sight.value) {
                 return Err(format!(
@@ -68,12 +57,4 @@ pub(crate) fn check(
         }
     }
     Ok(())
-}
-
-#[derive(Default)]
-struct Generations {
-    /// When, and which value.
-    established: Vec<(u64, u64)>,
-    /// When reads began that other processes run under the same generation.
-    elsewhere: Vec<u64>,
 }

@@ -142,7 +142,7 @@ impl World {
         } else if id >= CLASSIC {
             self.refused_classic(place, id);
         } else if self.running(place).served.remove(&id.0).is_some() {
-            self.answer(id.0, Answer::Fenced);
+            self.answer(id.0, Answer::Fenced(by));
         }
     }
 
@@ -156,7 +156,10 @@ impl World {
         let Some(asker) = self.askers.remove(&ticket) else {
             return Ok(());
         };
-        let fenced = matches!(outcome, Err(RegisterError::Fenced { .. }));
+        let fenced_by = match outcome {
+            Err(RegisterError::Fenced { by }) => Some(by),
+            _ => None,
+        };
         let ended = match outcome {
             Ok(Outcome::Read(extents)) => Ended::Read(extents),
             Ok(_) => Ended::Changed,
@@ -168,14 +171,8 @@ impl World {
                 if !self.running(place).served.contains_key(&session) {
                     return Ok(());
                 }
-                self.answer(
-                    session,
-                    if fenced {
-                        Answer::Fenced
-                    } else {
-                        Answer::Operation(ticket, ended)
-                    },
-                );
+                let answer = fenced_by.map_or(Answer::Operation(ticket, ended), Answer::Fenced);
+                self.answer(session, answer);
                 Ok(())
             }
             Asker::Classic(client) => self.answered_classic(client, ticket, ended),

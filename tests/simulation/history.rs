@@ -36,8 +36,6 @@ pub(crate) struct Record {
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) fence: Fence,
-    /// Whether that register runs all that the fence's owner asks for.
-    pub(crate) at_home: bool,
     start: u64,
 }
 
@@ -87,14 +85,10 @@ impl History {
     }
 
     /// A register is asked to do it, for the first time or again; returns the ticket.
-    pub(crate) fn attempt(&mut self, number: usize, fence: Fence, at_home: bool) -> Ticket {
+    pub(crate) fn attempt(&mut self, number: usize, fence: Fence) -> Ticket {
         let start = self.tick();
         let attempts = &mut self.records[number].attempts;
-        attempts.push(Attempt {
-            fence,
-            at_home,
-            start,
-        });
+        attempts.push(Attempt { fence, start });
         self.tickets.push((number, attempts.len() - 1));
         Ticket(u64::try_from(self.tickets.len() - 1).unwrap())
     }
@@ -362,7 +356,6 @@ impl Record {
                 start: attempt.start,
                 end,
                 fence: attempt.fence,
-                at_home: attempt.at_home,
                 value,
                 seen: self.kind == Kind::Read,
             });

@@ -121,10 +121,11 @@ impl World {
         self.put(place, Worker::Keeper, Task::Keeper(input));
     }
 
-    /// Whether this process runs all operations of the fence's generation, if it is exclusive.
+    /// Whether this process may run operations of the fence's generation: an exclusive one has one
+    /// coordinator.
     pub(crate) fn is_home(&self, place: usize, fence: Fence) -> bool {
         match fence.mode {
-            Mode::Shared => true,
+            Mode::Shared | Mode::Reading { .. } => true,
             Mode::Exclusive { tag, .. } => {
                 let incarnation = self.processes[place].incarnation;
                 tag.coordinator == rank(place) && tag.incarnation == incarnation

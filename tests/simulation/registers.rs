@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use atdd::attachment;
-use atdd::domain::{Answer, Content, Extent, Fence, Question};
+use atdd::domain::{Answer, Content, Extent, Fence, Mode, Question};
 use atdd::register::{Command, Input, Outcome, Output, RegisterError, Ticket};
 
 use crate::history::Kind;
@@ -13,8 +13,9 @@ use crate::world::{Event, Message, World, rank};
 impl World {
     /// Gives an operation to the register that has its sectors, for the first time or again.
     pub(crate) fn command(&mut self, place: usize, number: usize, authority: Fence) -> Ticket {
-        let at_home = self.inspection.is_on || self.is_home(place, authority);
-        let ticket = self.history.attempt(number, authority, at_home);
+        let may_run = self.bug.is_some() || self.is_home(place, authority);
+        assert!(may_run, "{authority:?} does not run at {}", rank(place));
+        let ticket = self.history.attempt(number, authority);
         let record = self.history.record(number);
         let (kind, range) = (record.kind, record.range);
         self.trace(|_| format!("{}: {kind:?} {number} of {range:?}", rank(place)));
@@ -198,18 +199,13 @@ impl World {
         }
         if outcome.is_ok() {
             let (attempt, begun) = self.history.attempted(ticket);
-            self.tally.count(
-                match (
-                    attempt.fence.is_exclusive(),
-                    attempt.at_home,
-                    attempt.fence.generation.0,
-                ) {
-                    (true, true, _) => "op exclusive",
-                    (true, false, _) => "op elsewhere",
-                    (false, _, 0) => "op generation 0",
-                    (false, ..) => "op shared",
-                },
-            );
+            self.tally
+                .count(match (attempt.fence.mode, attempt.fence.generation.0) {
+                    (Mode::Exclusive { .. }, _) => "op exclusive",
+                    (Mode::Reading { .. }, _) => "op reading",
+                    (Mode::Shared, 0) => "op generation 0",
+                    (Mode::Shared, _) => "op shared",
+                });
             self.ledger.done(begun, attempt.fence.generation);
         }
         if self.adopts(place, ticket, &outcome) {

@@ -38,7 +38,7 @@ pub(crate) enum Answer {
     /// How the operation ended that this ticket was for.
     Operation(Ticket, Ended),
     /// The attachment is over, by a newer generation.
-    Fenced,
+    Fenced(Fence),
     Detached,
     /// Nothing: the client sees that the process is gone.
     Gone,

@@ -1,6 +1,6 @@
 //! One keeper step by step: what it says and grants after each input.
 
-use super::{exclusive, fence_of, holder, rank, shared};
+use super::{exclusive, fence_of, holder, rank, reading, shared};
 use crate::attachment::{AttachmentId, AttachmentKeeper, Config, Input, Output};
 use crate::domain::{
     ATTACH_SHARD, Answer, Attach, AttachKind, AttachRefusal, Fence, Generation, Holder,
@@ -436,15 +436,14 @@ fn readers_go_where_the_writer_is() {
     bench.complete();
     bench.answer(2, id(1, 1), Answer::Opened);
     let id = AttachmentId(1);
-    let fence = exclusive(4, 2, 9);
+    let fence = reading(5, 9);
     assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
     assert_eq!(bench.keeper.attachments().len(), 1);
 }
 
-/// A reader came between a writer's open and its grant: both ran, in two processes, and what one
-/// had settled changed under the other.
+/// It may say that it is about to be used, and then the reader goes there.
 #[test]
-fn a_reader_elsewhere_waits_for_the_word_of_the_writers_process() {
+fn a_reader_waits_for_the_word_of_the_newest_coordinator() {
     let fence = exclusive(4, 2, 9);
     for ending in 0..4 {
         let mut bench = Bench::new(3);
@@ -452,68 +451,83 @@ fn a_reader_elsewhere_waits_for_the_word_of_the_writers_process() {
         bench.step(Input::PeerConnected { rank });
         bench.attach(0, attach(7, AttachKind::ReadOnly));
         bench.heard(3, 0, fence, &[]);
-        bench.complete();
-        bench.answer(3, id(0, 1), Answer::Opened);
-        assert_eq!(bench.outcomes(), []);
+        assert_eq!(bench.keeper.accepted(), Fence::INITIAL);
         let reader = AttachmentId(0);
         match ending {
             0 => bench.step(Input::StopWaiting { id: reader }),
             1 => bench.step(Input::PeerDisconnected { rank }),
-            2 => bench.answer(2, id(0, 1), Answer::Opened),
-            _ => bench.answer(2, id(0, 1), Answer::Refused { fence }),
+            2 => bench.heard(2, 0, fence, &[]),
+            _ => bench.heard(2, 0, fence, &[holder(2, 9, fence)]),
         }
         if ending < 3 {
-            assert_eq!(bench.outcomes(), [Output::Granted { id: reader, fence }]);
+            assert_eq!(bench.keeper.accepted(), reading(5, 9));
         } else {
-            assert_eq!(bench.outcomes(), [refused(0, AttachRefusal::Contended)]);
+            let refusal = AttachRefusal::Elsewhere { process: rank };
+            assert_eq!(bench.outcomes(), [refused(0, refusal)]);
         }
     }
 }
 
 #[test]
-fn nobody_reads_elsewhere_while_one_writes_here() {
+fn a_reader_waits_for_a_writer_of_its_own_process_that_is_about_to_come() {
+    for granted in [true, false] {
+        let mut bench = Bench::new(3);
+        let before = exclusive(4, 3, 9);
+        bench.attach(0, attach(7, EXCLUSIVE));
+        bench.heard(2, 0, before, &[]);
+        let fence = own(5, 7, 0);
+        bench.attach(1, attach(8, AttachKind::ReadOnly));
+        bench.complete();
+        bench.heard(2, 1, fence, &[]);
+        assert_eq!(bench.outcomes(), []);
+        assert_eq!(bench.keeper.accepted(), fence);
+        if granted {
+            bench.answer(2, id(0, 1), Answer::Opened);
+            let granted = [0, 1].map(|number| Output::Granted {
+                id: AttachmentId(number),
+                fence,
+            });
+            assert_eq!(bench.outcomes(), granted);
+        } else {
+            bench.step(Input::Detach {
+                id: AttachmentId(0),
+            });
+            assert_eq!(bench.keeper.accepted(), reading(6, 7));
+        }
+    }
+}
+
+/// Whoever had the disk was away while it was read, and comes back.
+#[test]
+fn a_generation_that_is_only_read_breaks_nothing_off_for_the_owner_before() {
+    let continues = |owner| Attach {
+        continues: Some(Generation(4)),
+        ..attach(owner, EXCLUSIVE)
+    };
     let mut bench = Bench::new(3);
-    let confirms = |sequence, fence| {
-        let request = Request {
-            id: super::request(2, sequence),
-            authority: fence,
-            question: Question::Open { continues: None },
-        };
-        let from = rank(2);
-        Input::Request { from, request }
-    };
-    let answers = |bench: &mut Bench| {
-        let mut out = bench.out();
-        out.retain(|output| matches!(output, Output::Reply { .. }));
-        let answers = out.into_iter().map(|output| match output {
-            Output::Reply { reply, .. } => reply.answer,
-            _ => unreachable!("only replies were kept"),
-        });
-        answers.collect::<Vec<_>>()
-    };
-    bench.attach(0, attach(7, EXCLUSIVE));
-    bench.heard(2, 0, Fence::INITIAL, &[]);
-    bench.complete();
-    let fence = own(1, 7, 0);
-    bench.step(confirms(0, fence));
-    assert_eq!(
-        answers(&mut bench),
-        [Answer::Refused { fence }],
-        "it may be granted yet"
-    );
-    bench.answer(2, id(0, 1), Answer::Opened);
-    bench.step(confirms(1, fence));
-    assert_eq!(answers(&mut bench), [Answer::Refused { fence }]);
-    bench.attach(1, attach(8, AttachKind::ReadOnly));
-    bench.step(Input::Detach {
-        id: AttachmentId(0),
+    bench.step(Input::Raise {
+        fence: exclusive(4, 2, 7),
     });
-    bench.step(confirms(2, fence));
+    bench.complete();
+    bench.step(Input::Raise {
+        fence: reading(5, 7),
+    });
+    bench.complete();
+    bench.attach(0, continues(8));
+    bench.heard(2, 0, reading(5, 7), &[]);
+    let by = Generation(5);
     assert_eq!(
-        answers(&mut bench),
-        [Answer::Opened],
-        "only readers are left"
+        bench.outcomes(),
+        [refused(0, AttachRefusal::Fenced { by })],
+        "he was not the one"
     );
+    bench.attach(1, continues(7));
+    bench.heard(2, 1, reading(5, 7), &[]);
+    bench.complete();
+    bench.answer(2, id(1, 1), Answer::Opened);
+    let fence = own(6, 7, 1);
+    let id = AttachmentId(1);
+    assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
 }
 
 #[test]
@@ -577,7 +591,7 @@ fn a_reader_that_is_under_way_contends_with_nobody() {
     bench.complete();
     bench.attach(1, attach(8, EXCLUSIVE));
     bench.heard(2, 1, exclusive(4, 3, 9), &[]);
-    assert_eq!(bench.keeper.accepted(), own(5, 8, 1));
+    assert_eq!(bench.keeper.accepted(), own(6, 8, 1));
     let refusal = AttachRefusal::Contended;
     assert_eq!(bench.outcomes(), [refused(0, refusal)]);
 }

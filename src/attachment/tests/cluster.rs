@@ -8,8 +8,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::attachment::{AttachmentId, AttachmentKeeper, Config, Input, Output};
 use crate::domain::{
-    Attach, AttachKind, AttachRefusal, Fence, Generation, Holder, Incarnation, JoinKey, OwnerId,
-    Rank, Reply, Request,
+    Attach, AttachKind, AttachRefusal, Fence, Generation, Holder, Incarnation, JoinKey, Mode,
+    OwnerId, Rank, Reply, Request,
 };
 
 const SHARDS: u8 = 2;
@@ -168,8 +168,6 @@ pub(super) struct Cluster {
     granted: BTreeMap<Generation, Fence>,
     /// (since, until, owner) of every grant that continued.
     continued: Vec<(Generation, Generation, OwnerId)>,
-    /// Whether a connection ever broke, or an attach stopped waiting.
-    disturbed: bool,
     next_id: u64,
 }
 
@@ -193,7 +191,6 @@ impl Cluster {
             links: BTreeSet::new(),
             granted: BTreeMap::from([(Generation(0), Fence::INITIAL)]),
             continued: Vec::new(),
-            disturbed: false,
             next_id: 0,
         };
         cluster.heal();
@@ -257,7 +254,6 @@ impl Cluster {
     }
 
     pub(super) fn stop_waiting(&mut self, id: AttachmentId) {
-        self.disturbed = true;
         self.step(self.clients[&id].place, Input::StopWaiting { id });
     }
 
@@ -318,7 +314,6 @@ impl Cluster {
         if !self.links.remove(&pair) {
             return;
         }
-        self.disturbed = true;
         let mut kept = Vec::new();
         for envelope in std::mem::take(&mut self.network) {
             let between = (envelope.from, envelope.to) == pair;
@@ -588,13 +583,18 @@ impl Cluster {
         }
         let other = *self.granted.entry(fence.generation).or_insert(fence);
         assert_eq!(other, fence, "one number is granted twice");
-        if fence.is_exclusive() && !self.disturbed {
-            let reads = |kind| kind == AttachKind::ReadOnly;
-            let elsewhere = self.clients.values().find(|client| {
-                let beside = client.place != place && client.state == State::Granted(fence);
-                beside && !(reads(client.attach.kind) && reads(attach.kind))
-            });
-            assert!(elsewhere.is_none(), "{elsewhere:?} runs beside {id:?}");
+        let may_run = match fence.mode {
+            Mode::Shared => !matches!(attach.kind, AttachKind::Exclusive { .. }),
+            Mode::Reading { .. } => attach.kind == AttachKind::ReadOnly,
+            Mode::Exclusive { tag, .. } => {
+                let incarnation = Incarnation(self.processes[place].incarnation);
+                let here = (tag.coordinator, tag.incarnation) == (rank(place), incarnation);
+                here && attach.kind != AttachKind::Shared
+            }
+        };
+        assert!(may_run, "{id:?} is granted {fence:?} at {place}");
+        if matches!(fence.mode, Mode::Reading { .. }) {
+            *self.tally.entry("only read").or_default() += 1;
         }
         if let (AttachKind::Exclusive { .. }, Some(since)) = (attach.kind, attach.continues) {
             *self.tally.entry("continued").or_default() += 1;
@@ -632,8 +632,9 @@ impl Cluster {
 
 fn name(fence: Fence) -> (Generation, Option<OwnerId>, u64) {
     let tag = match fence.mode {
-        crate::domain::Mode::Shared => 0,
-        crate::domain::Mode::Exclusive { tag, .. } => {
+        Mode::Shared => 0,
+        Mode::Reading { .. } => u64::MAX,
+        Mode::Exclusive { tag, .. } => {
             let start = u64::from(tag.coordinator.number()) << 32 | u64::from(tag.incarnation.0);
             start << 24 | tag.sequence
         }

@@ -237,6 +237,7 @@ fn random_histories_keep_the_rules() {
         "elsewhere",
         "contended",
         "came between",
+        "only read",
     ] {
         let count = tally.get(what).copied().unwrap_or(0);
         assert!(count >= seeds / 20, "too little happens: {tally:?}");

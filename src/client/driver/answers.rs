@@ -50,7 +50,7 @@ impl<N: Network> Session<'_, N> {
             | SessionAnswer::Failed {
                 error: OperationError::Fenced { by },
                 ..
-            } => Ok(Some(self.fenced(ClientError::Fenced { by }))),
+            } => Ok(Some(self.fenced(by))),
             SessionAnswer::Failed { number, error } => self.failed(number, &error),
             SessionAnswer::Detached => match self.phase {
                 Phase::Detaching => Ok(Some(Ended::Over(ClientError::Detached))),
@@ -122,18 +122,19 @@ impl<N: Network> Session<'_, N> {
             OperationError::PastEnd { sectors } => past_end(&work, sectors),
             OperationError::ReadOnly => ClientError::ReadOnly,
             OperationError::TimedOut => ClientError::TimedOut(ticket.asked.elapsed()),
-            OperationError::Fenced { by } => ClientError::Fenced { by },
+            OperationError::Fenced { by } => ClientError::Fenced { by: by.generation },
             OperationError::ShuttingDown => ClientError::UnknownOutcome,
         };
         ticket.answer(Err(error));
         Ok(None)
     }
 
-    fn fenced(&self, error: ClientError) -> Ended {
-        if self.driver.failover.fenced_for_good() {
-            return Ended::Over(error);
+    fn fenced(&self, by: Fence) -> Ended {
+        let by_generation = by.generation;
+        if self.driver.failover.is_fenced_for_good(by) {
+            return Ended::Over(ClientError::Fenced { by: by_generation });
         }
-        tracing::debug!("following a newer generation");
+        tracing::debug!(generation = by_generation.0, "following a newer generation");
         Ended::Elsewhere(self.process)
     }
 

@@ -142,7 +142,8 @@ fn readers_follow_newer_generations() {
     failover.granted(exclusive(3, OTHER), ROOMY).unwrap();
     failover.ask(Work::Read { first: 7, count: 1 }, "read");
     assert_eq!(sends(&mut failover), [7]);
-    assert!(!failover.fenced_for_good());
+    assert!(!failover.is_fenced_for_good(exclusive(4, OTHER)));
+    assert!(!failover.is_fenced_for_good(exclusive(3, OTHER)));
     failover.lost();
     assert_eq!(failover.attach().continues, None);
     let by = Generation(4);
@@ -150,6 +151,24 @@ fn readers_follow_newer_generations() {
     assert!(matches!(refused, AfterRefusal::Again));
     failover.granted(exclusive(4, OTHER), ROOMY).unwrap();
     assert_eq!(sends(&mut failover), [7]);
+}
+
+/// An older session of its own opened it late, or a reader did while this one's process was away.
+#[test]
+fn only_another_owner_fences_for_good() {
+    let mut failover = alone();
+    failover.granted(exclusive(5, OWN), ROOMY).unwrap();
+    assert!(!failover.is_fenced_for_good(exclusive(6, OWN)));
+    let reading = |owner| Fence {
+        generation: Generation(6),
+        mode: Mode::Reading { owner },
+    };
+    assert!(!failover.is_fenced_for_good(reading(OWN)));
+    assert!(failover.is_fenced_for_good(reading(OTHER)));
+    assert!(failover.is_fenced_for_good(exclusive(6, OTHER)));
+    assert!(failover.is_fenced_for_good(shared(6)));
+    let released = exclusive(5, OWN);
+    assert!(failover.is_fenced_for_good(released));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::domain::{AttachRefusal, Generation, OperationError, OwnerId};
 use crate::wire::{SectorValues, SessionAnswer, SessionQuestion};
 
 const BY: Generation = Generation(9);
+const OTHER: OwnerId = OwnerId([7; 16]);
 
 /// An exclusive attachment with two writes of sector 5 and a read under way, and its process.
 async fn busy(stage: &mut Stage) -> (Attachment, Process, OwnerId, [Doing<()>; 2]) {
@@ -93,18 +94,38 @@ async fn being_fenced_ends_everything_at_once() {
     for by_answer in [false, true] {
         let mut stage = stage(3);
         let (attachment, process, _, pending) = busy(&mut stage).await;
+        let by = fence(9, OTHER);
         process
             .answer(if by_answer {
                 SessionAnswer::Failed {
                     number: crate::wire::RequestNumber(0),
-                    error: OperationError::Fenced { by: BY },
+                    error: OperationError::Fenced { by },
                 }
             } else {
-                SessionAnswer::Fenced { by: BY }
+                SessionAnswer::Fenced { by }
             })
             .await;
         assert_over(&attachment, pending).await;
         stage.no_session();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_overtaken_by_its_own_goes_on() {
+    let mut stage = stage(3);
+    let (_attachment, process, owner, pending) = busy(&mut stage).await;
+    let by = fence(2, owner);
+    process.answer(SessionAnswer::Fenced { by }).await;
+    let before = process.rank;
+    let mut process = stage.session().await;
+    assert_eq!(process.rank, before);
+    let attach = process.attach().await;
+    assert_eq!(attach.continues, Some(Generation(1)));
+    process.grant(fence(3, owner)).await;
+    for pending in pending {
+        let question = process.question().await;
+        process.done(&question).await;
+        pending.await.unwrap().unwrap();
     }
 }
 
@@ -182,10 +203,11 @@ async fn readers_attach_again_when_they_are_fenced() {
     let (attachment, mut process, _) = stage.attached(AttachOptions::read_only()).await;
     let reading = read(&attachment, 9, 1);
     assert_eq!(in_words(&process.questions().await), "read 9+1");
-    process.answer(SessionAnswer::Fenced { by: BY }).await;
+    let by = fence(9, OTHER);
+    process.answer(SessionAnswer::Fenced { by }).await;
     let mut process = stage.session().await;
     assert_eq!(process.attach().await.continues, None);
-    process.grant(fence(9, OwnerId([7; 16]))).await;
+    process.grant(fence(9, OTHER)).await;
     let question = process.question().await;
     let values = vec![SectorValues::Data(data(1))];
     let number = number(&question);

@@ -127,7 +127,7 @@ async fn whoever_was_fenced_is_lost_and_later_clients_attach_afresh() {
     let device = opening.await.unwrap();
     let quiet = timeout(Duration::from_secs(1), device.lost()).await;
     assert!(quiet.is_err());
-    let by = Generation(2);
+    let by = fence(2, OwnerId([7; 16]));
     process.answer(SessionAnswer::Fenced { by }).await;
     device.lost().await;
     let silent = timeout(Duration::from_secs(9), device.write(0, data(1))).await;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::super::{Attached, Host};
 use super::outbox::Place;
 use crate::domain::{
-    Attach, AttachKind, AttachRefusal, Content, Extent, Generation, OperationError, SECTOR_SIZE,
+    Attach, AttachKind, AttachRefusal, Content, Extent, Fence, OperationError, SECTOR_SIZE,
 };
 use crate::wire::{RequestNumber, SectorValues, SessionAnswer};
 
@@ -37,13 +37,13 @@ pub(super) enum Binding<'a, A> {
 pub(super) struct Bound<A> {
     attached: Arc<A>,
     read_only: bool,
-    fenced: Boxed<'static, Generation>,
+    fenced: Boxed<'static, Fence>,
 }
 
 /// What becomes of an attachment by itself.
 pub(super) enum News<A> {
     Attach(Result<A, AttachRefusal>),
-    Fenced(Generation),
+    Fenced(Fence),
 }
 
 /// What is to be done with sectors.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::support::*;
-use super::volume::{TestVolume, fence};
+use super::volume::{NEWER, TestVolume, fence};
 use crate::domain::{Attach, AttachKind, Generation, OwnerId, SECTOR_SIZE};
 use crate::net::{
     ClientConnection, ClientLimits, ClientReceiver, ClientSender, NetError, Settings,
@@ -88,8 +88,8 @@ async fn a_client_attaches_over_a_socket() {
     assert_eq!(asked.0.continues, Some(Generation(6)));
     assert!(asked.1.starts_with("127.0.0.1:"), "{}", asked.1);
     assert_eq!(server.connections.clients(), 1);
-    volume.fenced.change(|by| *by = Some(Generation(8)));
-    let by = Generation(8);
+    volume.fenced.change(|by| *by = Some(NEWER));
+    let by = NEWER;
     let fenced = SessionAnswer::Fenced { by };
     assert_eq!(answers(&mut receiver, 1).await, [fenced]);
     let ended = receiver.receive(&mut Vec::new()).await;

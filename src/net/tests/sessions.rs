@@ -11,10 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::support::*;
-use super::volume::{Operation, TestVolume, fence};
-use crate::domain::{
-    Attach, AttachKind, AttachRefusal, Generation, OperationError, OwnerId, SECTOR_SIZE,
-};
+use super::volume::{NEWER, Operation, TestVolume, fence};
+use crate::domain::{Attach, AttachKind, AttachRefusal, OperationError, OwnerId, SECTOR_SIZE};
 use crate::net::client_session::ClientSession;
 use crate::net::transport::{SealedReader, SealedWriter};
 use crate::net::{NetError, Settings, Stage, handshake};
@@ -429,7 +427,7 @@ async fn a_fenced_client_hears_of_it_and_nothing_more_is_done_for_it() {
     volume.hold([5]);
     session.send(&[write(1, 4, 1), write(2, 5, 1)]).await;
     volume.busy(1).await;
-    volume.fenced.change(|by| *by = Some(Generation(8)));
+    volume.fenced.change(|by| *by = Some(NEWER));
     volume
         .under_way
         .wait(|&mut count| (count == 0).then_some(()))
@@ -437,7 +435,7 @@ async fn a_fenced_client_hears_of_it_and_nothing_more_is_done_for_it() {
     // It was on its way already.
     session.send(&[write(3, 6, 1)]).await;
     assert_eq!(session.answer().await, done(1));
-    let by = Generation(8);
+    let by = NEWER;
     assert_eq!(session.answer().await, SessionAnswer::Fenced { by });
     assert!(session.ended().await.is_ok());
     assert_eq!(
@@ -469,7 +467,7 @@ async fn the_last_answers_are_not_waited_for_for_ever() {
         .operations
         .wait(|all| (all.len() == 91).then_some(()))
         .await;
-    session.volume.fenced.change(|by| *by = Some(Generation(8)));
+    session.volume.fenced.change(|by| *by = Some(NEWER));
     let start = Instant::now();
     while !session.listener.is_finished() {
         assert!(start.elapsed() < Duration::from_secs(10));
@@ -515,8 +513,8 @@ async fn a_detach_that_waits_may_still_be_fenced() {
         .send(&[write(1, 5, 1), SessionQuestion::Detach])
         .await;
     volume.busy(1).await;
-    volume.fenced.change(|by| *by = Some(Generation(8)));
-    let by = Generation(8);
+    volume.fenced.change(|by| *by = Some(NEWER));
+    let by = NEWER;
     assert_eq!(session.answer().await, SessionAnswer::Fenced { by });
     assert!(session.ended().await.is_ok());
 }

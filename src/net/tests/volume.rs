@@ -12,6 +12,12 @@ use crate::domain::{
 };
 use crate::net::Attached;
 
+/// What attachments are fenced by.
+pub(in crate::net) const NEWER: Fence = Fence {
+    generation: Generation(8),
+    mode: Mode::Shared,
+};
+
 /// A volume in memory.
 #[derive(Default)]
 pub(in crate::net) struct TestVolume {
@@ -30,7 +36,7 @@ pub(in crate::net) struct TestVolume {
     /// What was asked of the volume, in its order.
     pub(in crate::net) operations: Watched<Vec<Operation>>,
     /// The attachment is ended by this generation.
-    pub(in crate::net) fenced: Watched<Option<Generation>>,
+    pub(in crate::net) fenced: Watched<Option<Fence>>,
     /// Every operation fails so.
     pub(in crate::net) fault: Mutex<Option<OperationError>>,
     sectors: Mutex<BTreeMap<u64, Bytes>>,
@@ -165,7 +171,7 @@ impl Attached for TestAttached {
         Ok(())
     }
 
-    async fn fenced(&self) -> Generation {
+    async fn fenced(&self) -> Fence {
         self.0.volume.fenced.wait_for_ever(|by| *by).await
     }
 }

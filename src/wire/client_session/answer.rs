@@ -65,7 +65,7 @@ impl SessionAnswer {
                 out.u64(number.0);
                 put_error(error, out);
             }),
-            Self::Fenced { by } => out.message(FENCED, |out| out.u64(by.0)),
+            Self::Fenced { by } => out.message(FENCED, |out| out.fence(*by)),
         }
     }
 
@@ -99,7 +99,7 @@ impl SessionAnswer {
                 error: error(&mut fields)?,
             },
             FENCED => Self::Fenced {
-                by: generation(&mut fields)?,
+                by: fields.fence()?,
             },
             other => return Err(MessageError::Type(other)),
         };
@@ -183,7 +183,7 @@ fn put_error(error: &OperationError, out: &mut Encoder) {
         OperationError::ReadOnly => out.u8(READ_ONLY),
         OperationError::Fenced { by } => {
             out.u8(FAILED_FENCED);
-            out.u64(by.0);
+            out.fence(*by);
         }
         OperationError::TimedOut => out.u8(TIMED_OUT),
         OperationError::ShuttingDown => out.u8(FAILED_SHUTTING_DOWN),
@@ -198,7 +198,7 @@ fn error(fields: &mut Fields) -> Result<OperationError, MessageError> {
         },
         READ_ONLY => OperationError::ReadOnly,
         FAILED_FENCED => OperationError::Fenced {
-            by: generation(fields)?,
+            by: fields.fence()?,
         },
         TIMED_OUT => OperationError::TimedOut,
         FAILED_SHUTTING_DOWN => OperationError::ShuttingDown,

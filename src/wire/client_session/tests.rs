@@ -3,7 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    AttachKind, CLIENT_NAME_BYTES_MAX, Holder, Incarnation, JoinKey, Mode, Rank, SECTOR_SIZE, Tag,
+    AttachKind, CLIENT_NAME_BYTES_MAX, Generation, Holder, Incarnation, JoinKey, Mode, Rank,
+    SECTOR_SIZE, Tag,
 };
 use crate::wire::{Encoder, MESSAGE_BYTES_MAX, MessageError, MessageStream};
 
@@ -197,8 +198,8 @@ fn golden_answers_to_attaches() {
         golden_answer(&SessionAnswer::AttachRefused(refusal), &digits);
     }
     golden_answer(
-        &SessionAnswer::Fenced { by },
-        "00000009 59 0000000000000006",
+        &SessionAnswer::Fenced { by: reading() },
+        &format!("00000027 59 {READING}"),
     );
 }
 
@@ -223,26 +224,44 @@ fn golden_answers_to_operations() {
     for (error, digits) in [
         (
             OperationError::Unreadable,
-            "0000000a 58 0000000000000003 00",
+            "0000000a 58 0000000000000003 00".into(),
         ),
         (
             OperationError::PastEnd { sectors: 9 },
-            "00000012 58 0000000000000003 01 0000000000000009",
+            "00000012 58 0000000000000003 01 0000000000000009".into(),
         ),
-        (OperationError::ReadOnly, "0000000a 58 0000000000000003 02"),
         (
-            OperationError::Fenced { by: Generation(6) },
-            "00000012 58 0000000000000003 03 0000000000000006",
+            OperationError::ReadOnly,
+            "0000000a 58 0000000000000003 02".into(),
         ),
-        (OperationError::TimedOut, "0000000a 58 0000000000000003 04"),
+        (
+            OperationError::Fenced { by: reading() },
+            format!("00000030 58 0000000000000003 03 {READING}"),
+        ),
+        (
+            OperationError::TimedOut,
+            "0000000a 58 0000000000000003 04".into(),
+        ),
         (
             OperationError::ShuttingDown,
-            "0000000a 58 0000000000000003 05",
+            "0000000a 58 0000000000000003 05".into(),
         ),
     ] {
-        golden_answer(&SessionAnswer::Failed { number, error }, digits);
+        golden_answer(&SessionAnswer::Failed { number, error }, &digits);
     }
 }
+
+fn reading() -> Fence {
+    let owner = OwnerId([0xaa; 16]);
+    Fence {
+        generation: Generation(6),
+        mode: Mode::Reading { owner },
+    }
+}
+
+/// The encoding of [`reading`].
+const READING: &str =
+    "0000000000000006 02 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 00 00000000 0000000000000000";
 
 fn stranger() -> Holder {
     Holder {
@@ -491,12 +510,21 @@ fn any_refusal() -> impl Strategy<Value = AttachRefusal> {
     ]
 }
 
+fn any_fence() -> impl Strategy<Value = Fence> {
+    (any::<u64>(), any::<Option<[u8; 16]>>()).prop_map(|(generation, owner)| Fence {
+        generation: Generation(generation),
+        mode: owner.map_or(Mode::Shared, |owner| Mode::Reading {
+            owner: OwnerId(owner),
+        }),
+    })
+}
+
 fn any_error() -> impl Strategy<Value = OperationError> {
     prop_oneof![
         Just(OperationError::Unreadable),
         any::<u64>().prop_map(|sectors| OperationError::PastEnd { sectors }),
         Just(OperationError::ReadOnly),
-        any::<u64>().prop_map(|by| OperationError::Fenced { by: Generation(by) }),
+        any_fence().prop_map(|by| OperationError::Fenced { by }),
         Just(OperationError::TimedOut),
         Just(OperationError::ShuttingDown),
     ]
@@ -533,7 +561,7 @@ fn any_answer() -> impl Strategy<Value = SessionAnswer> {
         (number(), values).prop_map(|(number, values)| SessionAnswer::Values { number, values }),
         number().prop_map(|number| SessionAnswer::Done { number }),
         (number(), any_error()).prop_map(|(number, error)| SessionAnswer::Failed { number, error }),
-        any::<u64>().prop_map(|by| SessionAnswer::Fenced { by: Generation(by) }),
+        any_fence().prop_map(|by| SessionAnswer::Fenced { by }),
     ]
 }
 
