@@ -60,10 +60,9 @@
 //!    Opening { target }: Question::Open to all
 //!      |     exclusive: the highest number + 1, and a tag of its own
 //!      |     shared: the highest if it is shared, or the next number
-//!      |     read-only: the highest
+//!      |     read-only: the highest unless it is exclusive, or the next number, to read only
 //!      |---- anybody refuses, or this process accepts another fence ----> Refused
 //!      |     a majority has acknowledged, and this process
-//!      |     (a reader under an exclusive one: and the process that opened it)
 //!      `----------------------------------------------------------------> Granted
 //! ```
 //! This process is asked as all others are, by way of `fencing`.
@@ -96,17 +95,22 @@
 //! - **A failed open makes way** for the fence of its number that is open, which a register's
 //!   request proves. Otherwise the process would never serve that generation. What has drained for
 //!   the one has for the other, since nothing is served in between.
+//! - **Readers open a generation of their own** ([`Mode::Reading`](crate::domain::Mode)) where the
+//!   newest is exclusive, its holder cannot be reached, and they cannot run beside it. Under the
+//!   exclusive one they would be a second coordinator: if the writer's process was only cut off,
+//!   what each of them settled could change under the other. Nobody writes under it, all processes
+//!   may read, and for rule 5 it counts as the owner's: a writer that was only out of reach goes on
+//!   after it, and repeats what was not answered. A holder that can be reached is never fenced by a
+//!   reader, except in the instant between its process's word that nobody is there and its grant.
 //! - **Fences of one number that dispute it** (opens that failed each where the other was accepted)
-//!   would keep readers out for ever, since they open nothing. Where no holder says which of them
-//!   is open, a reader opens a shared generation after all; there is nobody to be fenced by it.
+//!   would keep readers out for ever. Where no holder says which of them is open, and they are of
+//!   several owners, a reader opens a shared generation; there is nobody to be fenced by it.
 //! - **A client's earlier session does not refuse it**, nor is it joined: what the client opens is
 //!   a generation of its own (rule 6).
 //! - **Attaches of one process do not overtake each other** unless they insist: the second is told
 //!   that they contended, and finds the first as a holder when it comes again.
-//! - **A reader elsewhere asks the writer's process**, whose generation it confirms, even beyond a
-//!   majority, as long as that can be reached; and it refuses while a writer of that generation
-//!   runs, or opens it. Otherwise one that came between the writer's open and its grant would run
-//!   beside it in another process, and settle what the writer then saw change.
+//! - **A reader waits for the newest coordinator's word**, even beyond a majority, as long as that
+//!   can be reached: whoever is there is the one to read beside.
 
 mod attaches;
 mod event;
