@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 from cluster import ATDD, Cluster, Gateway, figures, fio, wait_until
+from links import delay_for, round_trip_us
 
 LATENCY_LEAST_S = 5.0
 RATIO_MOST = 0.75
+ROUND_TRIP_US = 250
 
 
 def say(text):
@@ -144,27 +146,56 @@ def hosts(directory):
         cluster.stop()
 
 
-def latency(directory, seconds):
-    say("depth-1 write latency, exclusive against shared, in turns")
-    cluster = Cluster(directory, "256MiB", nbd=False)
-    exclusive = Gateway(cluster, "exclusive")
-    shared = Gateway(cluster, "shared", "--shared")
-    rounds = []
-    try:
+class Latency:
+    """Depth-1 writes beside the first process of a cluster, exclusive and shared in turns."""
+
+    def __init__(self, directory, delay_us):
+        directory.mkdir()
+        self.delay_us = delay_us
+        self.cluster = Cluster(directory, "256MiB", nbd=False, delay_us=delay_us)
+        beside = self.cluster.beside_first
+        self.exclusive = Gateway(self.cluster, "exclusive", config=beside)
+        self.shared = Gateway(self.cluster, "shared", "--shared", config=beside)
+        self.rounds = []
+
+    def measure(self, name, seconds):
         job = ["--ioengine=nbd", "--rw=randwrite", "--bs=4k", "--iodepth=1"]
+        trip = round_trip_us(self.delay_us)
+        one = fio([*job, f"--uri={self.exclusive.uri()}"], seconds, "256m")["p50_us"]
+        two = fio([*job, f"--uri={self.shared.uri()}"], seconds, "256m")["p50_us"]
+        self.rounds.append((one / two, one, two, trip))
+        print(f"{name}, round trip {trip:.0f} µs: median exclusive {one:.0f} µs, "
+              f"shared {two:.0f} µs, ratio {one / two:.2f}", flush=True)
+
+    def middle(self):
+        return sorted(self.rounds)[len(self.rounds) // 2][0]
+
+    def stop(self):
+        self.exclusive.stop()
+        self.shared.stop()
+        self.cluster.stop()
+
+
+def latency(directory, seconds, trip_us):
+    say("depth-1 write latency beside a process, exclusive against shared, in turns")
+    print(f"over loopback, and over links with a round trip of about {trip_us} µs, half of the 500 "
+          "that \"Numbers Everyone Should Know\" (J. Dean) gives within a data center")
+    loopback = Latency(directory / "loopback", None)
+    links = None
+    try:
+        links = Latency(directory / "links", delay_for(trip_us))
         for _ in range(3):
-            one = fio([*job, f"--uri={exclusive.uri()}"], seconds, "256m")["p50_us"]
-            two = fio([*job, f"--uri={shared.uri()}"], seconds, "256m")["p50_us"]
-            rounds.append((one / two, one, two))
-            print(f"median: exclusive {one:.0f} µs, shared {two:.0f} µs, ratio {one / two:.2f}")
+            loopback.measure("loopback", seconds)
+            links.measure("links", seconds)
     finally:
-        exclusive.stop()
-        shared.stop()
-        cluster.stop()
-    ratio = sorted(rounds)[1][0]
-    if ratio > RATIO_MOST:
-        fail(f"the middle ratio is {ratio:.2f}, not {RATIO_MOST} or better")
-    return {"ratio": ratio, "rounds": rounds}
+        loopback.stop()
+        if links:
+            links.stop()
+    print(f"the middle ratios: loopback {loopback.middle():.2f}, where there is no round trip worth "
+          f"saving and none is demanded; links {links.middle():.2f}, {RATIO_MOST} at most demanded")
+    if links.middle() > RATIO_MOST:
+        fail(f"the middle ratio over links is {links.middle():.2f}, not {RATIO_MOST} or better")
+    return {"loopback": loopback.rounds, "links": links.rounds}
 
 
 def settle_records(cluster):
@@ -207,6 +238,8 @@ def settle(directory, size, fill):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/failover.sh")
     parser.add_argument("--seconds", type=int, default=5, help="for each measurement of latency")
+    parser.add_argument("--round-trip-us", type=int, default=ROUND_TRIP_US,
+                        help="of the links between processes, where latency is measured")
     parser.add_argument("--dir", default="target", help="where the clusters' directories go")
     parser.add_argument("--only", default="", help="only parts whose name matches: kills, pause, "
                         "hosts, latency, settle-fresh, settle-old")
@@ -215,7 +248,7 @@ def main():
         "kills": kills,
         "pause": pause,
         "hosts": hosts,
-        "latency": lambda directory: latency(directory, options.seconds),
+        "latency": lambda directory: latency(directory, options.seconds, options.round_trip_us),
         "settle-fresh": lambda directory: (
             say("settling a fresh disk of 1 TiB"), settle(directory, "1TiB", None)),
         "settle-old": lambda directory: (
