@@ -94,20 +94,22 @@ class Cluster:
         self.nbd = nbd
         self.socket = directory / "nbd.sock"
         self.config = directory / "cluster" / "cluster.toml"
-        ports = dict(enumerate(free_ports(PROCESSES), start=1))
+        free = free_ports(2 * PROCESSES)
+        ports = dict(enumerate(free[:PROCESSES], start=1))
         addresses = ",".join(f"127.0.0.1:{port}" for port in ports.values())
         subprocess.run(
             [ATDD, "init", str(directory / "cluster"), "--processes", addresses, "--size", size],
             check=True, stdout=subprocess.DEVNULL)
         self.configs = dict.fromkeys(ports, self.config)
-        self.links = {}
+        self.links = []
         if delay_us is not None:
-            self.links = {rank: SlowLink(port, delay_us) for rank, port in ports.items()}
-            slow = {rank: link.port for rank, link in self.links.items()}
+            slow = dict(enumerate(free[PROCESSES:], start=1))
+            self.links = [SlowLink(ports[rank], delay_us, slow[rank]) for rank in ports]
             for rank, port in ports.items():
                 self.configs[rank] = self.copy_config(f"process-{rank}", slow | {rank: port})
-        # A client takes any process. This one finds the first and no other.
-        nowhere = dict(enumerate(free_ports(PROCESSES), start=1))
+        # A client begins with any process. One with this file finds the first and no other, since
+        # nobody listens on the lowest ports.
+        nowhere = {rank: rank for rank in ports}
         self.beside_first = self.copy_config("beside-first", nowhere | {1: ports[1]})
         self.children = {}
         for rank in ports:
@@ -162,7 +164,7 @@ class Cluster:
             child.send_signal(signal.SIGTERM)
         for child in self.children.values():
             child.wait(timeout=30)
-        for link in self.links.values():
+        for link in self.links:
             link.stop()
 
 
