@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from links import SlowLink
+
 ATDD = "target/release/atdd"
 TICKS = os.sysconf("SC_CLK_TCK")
 PROCESSES = 3
@@ -84,24 +86,47 @@ def wait_until(done, what):
 
 
 class Cluster:
-    """Three processes on this machine, the first with NBD on a unix socket if `nbd`."""
+    """Three processes on this machine, the first with NBD on a unix socket if `nbd`. With a delay
+    they reach one another by slow links; `config` has their own addresses, without delay."""
 
-    def __init__(self, directory, size, nbd=True):
+    def __init__(self, directory, size, nbd=True, delay_us=None):
         self.directory = directory
         self.nbd = nbd
         self.socket = directory / "nbd.sock"
         self.config = directory / "cluster" / "cluster.toml"
-        addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(PROCESSES))
+        free = free_ports(2 * PROCESSES)
+        ports = dict(enumerate(free[:PROCESSES], start=1))
+        addresses = ",".join(f"127.0.0.1:{port}" for port in ports.values())
         subprocess.run(
             [ATDD, "init", str(directory / "cluster"), "--processes", addresses, "--size", size],
             check=True, stdout=subprocess.DEVNULL)
+        self.configs = dict.fromkeys(ports, self.config)
+        self.links = []
+        if delay_us is not None:
+            slow = dict(enumerate(free[PROCESSES:], start=1))
+            self.links = [SlowLink(ports[rank], delay_us, slow[rank]) for rank in ports]
+            for rank, port in ports.items():
+                self.configs[rank] = self.copy_config(f"process-{rank}", slow | {rank: port})
+        # A client begins with any process. One with this file finds the first and no other, since
+        # nobody listens on the lowest ports.
+        nowhere = {rank: rank for rank in ports}
+        self.beside_first = self.copy_config("beside-first", nowhere | {1: ports[1]})
         self.children = {}
-        for rank in range(1, PROCESSES + 1):
+        for rank in ports:
             self.start(rank)
         self.wait_for_status(0)
 
+    def copy_config(self, name, ports):
+        """A copy of cluster.toml in which the processes are at these ports, by rank."""
+        addresses = json.dumps([f"127.0.0.1:{ports[rank]}" for rank in sorted(ports)])
+        text = self.config.read_text(encoding="utf-8")
+        text = re.sub(r"(?ms)^processes = \[.*?^\]", f"processes = {addresses}", text)
+        copy = self.config.with_name(f"{name}.toml")
+        copy.write_text(text, encoding="utf-8")
+        return copy
+
     def start(self, rank):
-        command = [ATDD, "serve", "--config", str(self.config), "--rank", str(rank),
+        command = [ATDD, "serve", "--config", str(self.configs[rank]), "--rank", str(rank),
                    "--data", str(self.directory / f"process-{rank}")]
         if self.nbd and rank == 1:
             command += ["--nbd", f"unix:{self.socket}"]
@@ -139,16 +164,18 @@ class Cluster:
             child.send_signal(signal.SIGTERM)
         for child in self.children.values():
             child.wait(timeout=30)
+        for link in self.links:
+            link.stop()
 
 
 class Gateway:
     """`atdd nbd` on a unix socket."""
 
-    def __init__(self, cluster, name, *arguments):
+    def __init__(self, cluster, name, *arguments, config=None):
         self.socket = cluster.directory / f"{name}.sock"
         self.log = cluster.directory / f"{name}.log"
-        command = [ATDD, "nbd", "--config", str(cluster.config), "--unix", str(self.socket),
-                   *arguments]
+        command = [ATDD, "nbd", "--config", str(config or cluster.config), "--unix",
+                   str(self.socket), *arguments]
         with open(self.log, "wb") as log:
             self.child = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

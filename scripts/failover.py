@@ -13,9 +13,14 @@ import time
 from pathlib import Path
 
 from cluster import ATDD, Cluster, Gateway, figures, fio, wait_until
+from links import Echo, delay_for
 
 LATENCY_LEAST_S = 5.0
 RATIO_MOST = 0.75
+# What is typical of machines in one data center: half of what "Numbers Everyone Should Know" (Jeff
+# Dean, 2009) gives, and https://www.evanjones.ca/network-latencies-2021.html found to be the 80th
+# percentile of echoes between virtual machines.
+ROUND_TRIP_US = 250
 
 
 def say(text):
@@ -144,27 +149,60 @@ def hosts(directory):
         cluster.stop()
 
 
-def latency(directory, seconds):
-    say("depth-1 write latency, exclusive against shared, in turns")
-    cluster = Cluster(directory, "256MiB", nbd=False)
-    exclusive = Gateway(cluster, "exclusive")
-    shared = Gateway(cluster, "shared", "--shared")
-    rounds = []
+class Latency:
+    """Depth-1 writes beside the first process of a cluster, exclusive and shared in turns."""
+
+    def __init__(self, directory, delay_us):
+        directory.mkdir()
+        self.name = "loopback" if delay_us is None else f"links of 2 x {delay_us} µs"
+        self.delay_us = delay_us
+        self.cluster = Cluster(directory, "256MiB", nbd=False, delay_us=delay_us)
+        beside = self.cluster.beside_first
+        self.exclusive = Gateway(self.cluster, "exclusive", config=beside)
+        self.shared = Gateway(self.cluster, "shared", "--shared", config=beside)
+        self.rounds = []
+
+    def measure(self, seconds):
+        def write(gateway):
+            return fio(["--ioengine=nbd", f"--uri={gateway.uri()}", "--rw=randwrite", "--bs=4k",
+                        "--iodepth=1"], seconds, "256m")["p50_us"]
+
+        with Echo(self.delay_us) as echo:
+            alone = echo.alone_us()
+            (one, two), meanwhile = echo.beside(lambda: (write(self.exclusive), write(self.shared)))
+        self.rounds.append(one / two)
+        print(f"{self.name}: round trip {alone:.0f} µs, {meanwhile:.0f} beside the writes; "
+              f"median exclusive {one:.0f} µs, shared {two:.0f} µs, ratio {one / two:.2f}",
+              flush=True)
+
+    def ratio(self):
+        return sorted(self.rounds)[len(self.rounds) // 2]
+
+    def stop(self):
+        self.exclusive.stop()
+        self.shared.stop()
+        self.cluster.stop()
+
+
+def latency(directory, seconds, round_trip_us):
+    say(f"depth-1 write latency, exclusive against shared, in turns: over loopback, and over links "
+        f"with a round trip of {round_trip_us} µs, held up by a relay")
+    loopback = Latency(directory / "loopback", None)
+    links = None
     try:
-        job = ["--ioengine=nbd", "--rw=randwrite", "--bs=4k", "--iodepth=1"]
+        links = Latency(directory / "links", delay_for(round_trip_us))
         for _ in range(3):
-            one = fio([*job, f"--uri={exclusive.uri()}"], seconds, "256m")["p50_us"]
-            two = fio([*job, f"--uri={shared.uri()}"], seconds, "256m")["p50_us"]
-            rounds.append((one / two, one, two))
-            print(f"median: exclusive {one:.0f} µs, shared {two:.0f} µs, ratio {one / two:.2f}")
+            loopback.measure(seconds)
+            links.measure(seconds)
     finally:
-        exclusive.stop()
-        shared.stop()
-        cluster.stop()
-    ratio = sorted(rounds)[1][0]
-    if ratio > RATIO_MOST:
-        fail(f"the middle ratio is {ratio:.2f}, not {RATIO_MOST} or better")
-    return {"ratio": ratio, "rounds": rounds}
+        loopback.stop()
+        if links:
+            links.stop()
+    print(f"middle ratio over loopback: {loopback.ratio():.2f}; nothing is demanded of it, since "
+          f"there is no round trip worth saving\n"
+          f"middle ratio over links: {links.ratio():.2f}; at most {RATIO_MOST} is demanded")
+    if links.ratio() > RATIO_MOST:
+        fail(f"the ratio over links is {links.ratio():.2f}, not {RATIO_MOST} or better")
 
 
 def settle_records(cluster):
@@ -207,6 +245,8 @@ def settle(directory, size, fill):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/failover.sh")
     parser.add_argument("--seconds", type=int, default=5, help="for each measurement of latency")
+    parser.add_argument("--round-trip-us", type=int, default=ROUND_TRIP_US,
+                        help="of the links over which latency is measured")
     parser.add_argument("--dir", default="target", help="where the clusters' directories go")
     parser.add_argument("--only", default="", help="only parts whose name matches: kills, pause, "
                         "hosts, latency, settle-fresh, settle-old")
@@ -215,7 +255,7 @@ def main():
         "kills": kills,
         "pause": pause,
         "hosts": hosts,
-        "latency": lambda directory: latency(directory, options.seconds),
+        "latency": lambda directory: latency(directory, options.seconds, options.round_trip_us),
         "settle-fresh": lambda directory: (
             say("settling a fresh disk of 1 TiB"), settle(directory, "1TiB", None)),
         "settle-old": lambda directory: (
