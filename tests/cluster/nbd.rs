@@ -87,17 +87,15 @@ impl NbdClient {
     /// Reads whatever comes until the server has closed the connection; whether a write was
     /// acknowledged before.
     pub(crate) fn acknowledged_before_the_end(&mut self) -> bool {
-        self.answers_until_the_end().contains(&0)
-    }
-
-    /// Reads whatever comes until the server has closed the connection: the errors of all that it
-    /// answered, 0 for none.
-    pub(crate) fn answers_until_the_end(&mut self) -> Vec<u32> {
-        std::iter::from_fn(|| self.error()).collect()
+        let mut acknowledged = false;
+        while let Some(error) = self.error() {
+            acknowledged |= error == 0;
+        }
+        acknowledged
     }
 
     /// The error of the next simple reply, 0 for none; `None` at the connection's end.
-    fn error(&mut self) -> Option<u32> {
+    pub(crate) fn error(&mut self) -> Option<u32> {
         let mut reply = [0; 16];
         match self.stream.read_exact(&mut reply) {
             Ok(()) => {}
