@@ -28,20 +28,12 @@ fn start_with_export(machine: &mut Machine, rank: usize, socket: &std::path::Pat
     machine.start(rank, &["--nbd", &format!("unix:{}", socket.display())]);
 }
 
-/// The generations that the processes have, by what they report.
-fn generations(machine: &Machine) -> Vec<u64> {
-    let (_, status) = machine.status();
-    let processes = status["processes"].as_array().unwrap();
-    let generation = |process: &serde_json::Value| process["report"]["generation"].as_u64();
-    processes.iter().filter_map(generation).collect()
-}
-
 /// Who holds the disk is told from process to process; it takes a moment.
-fn heard_of() {
+pub(crate) fn heard_of() {
     std::thread::sleep(Duration::from_millis(300));
 }
 
-fn until(what: &str, mut met: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut met: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !met() {
         assert!(Instant::now() < deadline, "{what} does not come");
@@ -113,13 +105,13 @@ fn classic_clients_are_closed_while_somebody_holds_the_disk_and_served_again_aft
 #[test]
 fn every_attachment_raises_the_generation_and_no_restart_forgets_it() {
     let (mut machine, exports) = with_exports();
-    assert_eq!(generations(&machine), [0, 0, 0]);
+    assert_eq!(machine.generations(), [0, 0, 0]);
     for generation in 1..=3 {
         let mut client = NbdClient::open_in_time(&exports[0]);
         client.write(1, 1);
         drop(client);
         until("the generation", || {
-            generations(&machine) == [generation; 3]
+            machine.generations() == [generation; 3]
         });
     }
     machine.kill_all();
@@ -127,10 +119,10 @@ fn every_attachment_raises_the_generation_and_no_restart_forgets_it() {
     machine.start(2, &[]);
     machine.start(3, &[]);
     machine.wait_for_status(0);
-    assert_eq!(generations(&machine), [3, 3, 3]);
+    assert_eq!(machine.generations(), [3, 3, 3]);
     let mut client = NbdClient::open(&exports[0]).unwrap();
     assert_eq!(client.read(1), 1);
-    until("the generation", || generations(&machine) == [4; 3]);
+    until("the generation", || machine.generations() == [4; 3]);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Attachments on real processes: failover, take-over, and what a paused process may not do.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use atdd::wire::SectorValues;
 use bytes::Bytes;
 use rustix::process::Signal;
 
+use crate::gateway::Gateway;
 use crate::machine::{Machine, PATIENCE};
 use crate::tools::installed;
 
@@ -74,7 +74,7 @@ fn a_second_host_is_refused_and_a_take_over_ends_the_first() {
         };
         assert!(holder.client.starts_with("127.0.0.1:"), "{holder:?}");
 
-        let by_hand = command(&machine, "write", &["--sector", "7"], &[9; SECTOR_SIZE]);
+        let by_hand = machine.command("write", &["--sector", "7"], &[9; SECTOR_SIZE]);
         assert_eq!(by_hand.status.code(), Some(1));
         let said = String::from_utf8(by_hand.stderr).unwrap();
         assert!(
@@ -99,9 +99,9 @@ fn a_second_host_is_refused_and_a_take_over_ends_the_first() {
         assert_eq!(read(&second, 7).await, 2);
         second.detach().await;
 
-        let by_hand = command(&machine, "write", &["--sector", "7"], &[9; SECTOR_SIZE]);
+        let by_hand = machine.command("write", &["--sector", "7"], &[9; SECTOR_SIZE]);
         assert!(by_hand.status.success(), "{by_hand:?}");
-        let read = command(&machine, "read", &["--sector", "7"], &[]);
+        let read = machine.command("read", &["--sector", "7"], &[]);
         assert!(
             read.stdout == [9; SECTOR_SIZE],
             "{:?}",
@@ -116,7 +116,7 @@ fn fio_verifies_through_a_gateway_while_every_process_is_killed_in_turn() {
         return;
     }
     let mut machine = Machine::running(3, "64MiB");
-    let gateway = Gateway::start(&machine);
+    let gateway = Gateway::start(&machine, "gateway", &[]);
     let log = std::fs::File::create(machine.path().join("fio.log")).unwrap();
     let mut fio = Command::new("fio")
         .args([
@@ -132,7 +132,7 @@ fn fio_verifies_through_a_gateway_while_every_process_is_killed_in_turn() {
             "--verify=crc32c",
             "--verify_fatal=1",
         ])
-        .arg(format!("--uri={}", gateway.uri))
+        .arg(format!("--uri={}", gateway.uri()))
         .current_dir(machine.path())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -241,79 +241,4 @@ fn run_async(test: impl Future<Output = ()>) {
         .build()
         .unwrap();
     runtime.block_on(test);
-}
-
-fn command(
-    machine: &Machine,
-    name: &str,
-    arguments: &[&str],
-    input: &[u8],
-) -> std::process::Output {
-    use std::io::Write;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_atdd"))
-        .arg(name)
-        .arg("--config")
-        .arg(machine.config())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A command that fails early does not read what it is given.
-    stdin.write_all(input).ok();
-    drop(stdin);
-    child.wait_with_output().unwrap()
-}
-
-/// `atdd nbd`, killed when it is dropped.
-struct Gateway {
-    child: Child,
-    uri: String,
-    log: std::path::PathBuf,
-}
-
-impl Gateway {
-    fn start(machine: &Machine) -> Self {
-        let socket = machine.path().join("gateway.sock");
-        let path = machine.path().join("gateway.log");
-        let log = std::fs::File::create(&path).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_atdd"))
-            .args(["nbd", "--config"])
-            .arg(machine.config())
-            .arg("--unix")
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let gateway = Self {
-            child,
-            uri: format!("nbd+unix:///?socket={}", socket.display()),
-            log: path,
-        };
-        gateway.wait_for(&socket);
-        gateway
-    }
-
-    fn wait_for(&self, socket: &Path) {
-        let begin = Instant::now();
-        while !socket.exists() {
-            assert!(begin.elapsed() < PATIENCE, "{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }

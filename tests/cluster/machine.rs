@@ -1,9 +1,10 @@
 //! Real processes of the real binary: started, killed, stopped and started again.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -162,6 +163,33 @@ impl Machine {
             .unwrap();
         let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
         (output.status.code().unwrap(), json)
+    }
+
+    /// The generations that the processes have, by what they report.
+    pub(crate) fn generations(&self) -> Vec<u64> {
+        let (_, status) = self.status();
+        let processes = status["processes"].as_array().unwrap();
+        let generation = |process: &Value| process["report"]["generation"].as_u64();
+        processes.iter().filter_map(generation).collect()
+    }
+
+    /// A command that uses the disk, from its beginning to its end.
+    pub(crate) fn command(&self, name: &str, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = atdd()
+            .arg(name)
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that fails early does not read what it is given.
+        stdin.write_all(input).ok();
+        drop(stdin);
+        child.wait_with_output().unwrap()
     }
 
     /// Waits until `atdd status` exits with this code.

@@ -6,6 +6,8 @@ mod attachments;
 mod classic;
 mod failover;
 mod faults;
+mod gateway;
+mod joined;
 mod library;
 mod limits;
 mod machine;

@@ -95,7 +95,7 @@ impl NbdClient {
     }
 
     /// The error of the next simple reply, 0 for none; `None` at the connection's end.
-    fn error(&mut self) -> Option<u32> {
+    pub(crate) fn error(&mut self) -> Option<u32> {
         let mut reply = [0; 16];
         match self.stream.read_exact(&mut reply) {
             Ok(()) => {}
