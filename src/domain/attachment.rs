@@ -113,10 +113,15 @@ pub enum OperationError {
     /// A change, and the attachment is read-only.
     #[error("the disk is attached read-only")]
     ReadOnly,
-    /// A newer generation was opened: the outcome is unknown.
-    #[error("another attachment has taken the disk over (generation {})", .by.0)]
+    /// A newer generation was opened, or an operator has ended the attachment: the outcome is
+    /// unknown.
+    #[error(
+        "another attachment has taken the disk over, or an operator has released it \
+         (generation {})",
+        .by.0
+    )]
     Fenced {
-        /// The newer generation.
+        /// The newer generation, or the own one where the attachment was released.
         by: Generation,
     },
     /// The operator's deadline of this process passed; what it was about may still take effect.

@@ -96,7 +96,7 @@ impl SectorExport for NbdExport {
             departure.over().await;
         }
         let attached = self.attach().await;
-        let disk = attached.map_err(|refusal| Unavailable(refusal.to_string()))?;
+        let disk = attached.map_err(|refusal| unavailable(&refusal))?;
         let disk = Arc::new(disk);
         *shared = Some(Shared {
             departure: disk.departure(),
@@ -131,6 +131,20 @@ impl SectorDevice for AttachedDisk {
     async fn lost(&self) {
         AttachedDisk::fenced(self).await;
     }
+}
+
+/// What a client is told, and the log says.
+fn unavailable(refusal: &AttachRefusal) -> Unavailable {
+    let remedy = match refusal {
+        AttachRefusal::Held(_) => {
+            "; detach it there, or end its attachment with `atdd attachments --release`"
+        }
+        AttachRefusal::Fenced { .. }
+        | AttachRefusal::Elsewhere { .. }
+        | AttachRefusal::Contended
+        | AttachRefusal::ShuttingDown => "",
+    };
+    Unavailable(format!("{refusal}{remedy}"))
 }
 
 impl From<OperationError> for DeviceError {

@@ -278,7 +278,8 @@ async fn an_export_is_held_from_its_first_client_to_its_last() {
     let refused = within_reason(exports[1].open()).await.unwrap_err();
     assert_eq!(
         refused.0,
-        "the disk is held by NBD at nbd://node-0 through process 1"
+        "the disk is held by NBD at nbd://node-0 through process 1; detach it there, or end its \
+         attachment with `atdd attachments --release`"
     );
     drop(first);
     assert!(within_reason(exports[1].open()).await.is_err());
