@@ -14,11 +14,15 @@ pub enum ClientError {
         .0.client, .0.process, Utc(.0.since)
     )]
     Held(Box<Holder>),
-    /// Somebody else has taken the disk over: the attachment is over, and what was not answered
+    /// Somebody else has taken the disk over, or an operator has ended the attachment: it is over, and what was not answered
     /// may or may not have happened.
-    #[error("another attachment has taken the disk over (generation {})", .by.0)]
+    #[error(
+        "another attachment has taken the disk over, or an operator has released it \
+         (generation {})",
+        .by.0
+    )]
     Fenced {
-        /// The newer generation.
+        /// The newer generation, or the own one where the attachment was released.
         by: Generation,
     },
     /// The process that a change of a shared attachment went through is gone: the change may or

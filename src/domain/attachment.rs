@@ -113,10 +113,16 @@ pub enum OperationError {
     /// A change, and the attachment is read-only.
     #[error("the disk is attached read-only")]
     ReadOnly,
-    /// A newer generation was opened: the outcome is unknown.
-    #[error("another attachment has taken the disk over (generation {})", .by.generation.0)]
+    /// A newer generation was opened, or an operator has ended the attachment: the outcome is
+    /// unknown.
+    #[error(
+        "another attachment has taken the disk over, or an operator has released it \
+         (generation {})",
+        .by.generation.0
+    )]
     Fenced {
-        /// The newer generation, and whose it is: its owner may go on under one newer still.
+        /// The newer generation, and whose it is: its owner may go on under one newer still. The
+        /// own one where the attachment was released.
         by: Fence,
     },
     /// The operator's deadline of this process passed; what it was about may still take effect.

@@ -26,5 +26,5 @@ pub use extent::{Content, Extent, Held, Vote};
 pub use fence::{FENCE_BYTES, Fence, Mode, OwnerId, OwnerIdError, Tag};
 pub use message::{ATTACH_SHARD, Answer, OperationId, Question, Reply, Request, RequestId};
 pub use runs::Runs;
-pub use stamp::{Generation, Incarnation, Rank, STAMP_BYTES, Stamp};
+pub use stamp::{Generation, Incarnation, Rank, STAMP_BYTES, Stamp, TIMESTAMP_MAX};
 pub use status::{PeerStatus, ProcessState, StatusReport};

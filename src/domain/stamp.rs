@@ -51,6 +51,21 @@ impl fmt::Display for Rank {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u64);
 
+impl Generation {
+    /// The highest that is believed of a peer or a disk. Nobody gets there by attaching, and whoever
+    /// is told of a higher one could be made to count past the last number.
+    pub const MAX: Self = Self(1 << 63);
+
+    /// The generation of this number, or `None` above [`Self::MAX`].
+    pub const fn new(number: u64) -> Option<Self> {
+        if number <= Self::MAX.0 {
+            Some(Self(number))
+        } else {
+            None
+        }
+    }
+}
+
 /// How often a process's store was started: raised durably before anything else at each start, so
 /// that no stamp and no operation identifier is ever used twice.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +100,17 @@ const RANK: usize = TIMESTAMP + 8;
 const INCARNATION: usize = RANK + 1;
 const _: () = assert!(INCARNATION + 4 == STAMP_BYTES);
 
+/// The highest timestamp that is believed of a peer, as [`Generation::MAX`] is.
+pub const TIMESTAMP_MAX: u64 = 1 << 63;
+
 impl Stamp {
+    /// Whether its numbers are such as somebody may have counted to.
+    pub const fn is_countable(self) -> bool {
+        self.settled.0 <= Generation::MAX.0
+            && self.generation.0 <= Generation::MAX.0
+            && self.timestamp <= TIMESTAMP_MAX
+    }
+
     /// The stamp of a sector that was never written, below every other.
     pub const ZERO: Self = Self {
         settled: Generation(0),

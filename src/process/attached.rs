@@ -22,6 +22,19 @@ pub struct AttachedDisk {
     _seat: Seat,
 }
 
+/// The end of an attachment, as the process's keeper sees it.
+#[derive(Debug)]
+pub(crate) struct Departure(watch::Receiver<Option<Fence>>);
+
+impl Departure {
+    /// Returns once the keeper does not count the attachment as held any more: it has ended, or it
+    /// was dropped and the keeper has heard so.
+    pub(crate) async fn over(&mut self) {
+        // The keeper's end is gone with what it knows of the attachment.
+        drop(self.0.wait_for(Option::is_some).await);
+    }
+}
+
 impl AttachedDisk {
     pub(crate) fn new(
         seat: Seat,
@@ -80,6 +93,11 @@ impl AttachedDisk {
             std::future::pending::<()>().await;
         }
         self.ended().expect("it was waited for")
+    }
+
+    /// What tells when the keeper has let go of the attachment, also once it is dropped.
+    pub(crate) fn departure(&self) -> Departure {
+        Departure(self.ended.clone())
     }
 
     fn check_change(&self) -> Result<(), OperationError> {

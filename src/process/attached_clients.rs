@@ -7,7 +7,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::attachment::{AttachmentId, Input};
-use crate::domain::{Attach, AttachKind, AttachRefusal, AttachmentReport, Fence, ReportedKind};
+use crate::domain::{
+    Attach, AttachKind, AttachRefusal, AttachmentReport, Fence, Mode, ReportedKind,
+};
 
 /// How long an attach waits for the answer of a process that others say is alive; and again.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
@@ -115,9 +117,16 @@ impl AttachedClients {
     }
 
     pub(crate) fn fenced(&mut self, id: AttachmentId, by: Fence) {
-        if let Some(Attached { client, ended, .. }) = self.attached.remove(&id) {
-            let generation = by.generation.0;
-            tracing::info!("the attachment of {client} has ended: generation {generation}");
+        let attached = self.attached.remove(&id);
+        if let Some(Attached {
+            client,
+            ended,
+            fence,
+            ..
+        }) = attached
+        {
+            let why = ending(fence, by);
+            tracing::info!("the attachment of {client} has ended: {why}");
             self.ended += 1;
             self.changed = true;
             ended.send_replace(Some(by));
@@ -179,6 +188,21 @@ fn reported_kind(attached: &Attached) -> ReportedKind {
     }
 }
 
+/// Why an attachment has ended, for whoever reads the log.
+fn ending(of: Fence, by: Fence) -> String {
+    if by == of {
+        return "an operator released it".to_owned();
+    }
+    let generation = by.generation.0;
+    match by.mode {
+        Mode::Exclusive { tag, .. } => format!(
+            "generation {generation} was opened through process {}",
+            tag.coordinator
+        ),
+        Mode::Shared => format!("generation {generation} was opened, for shared use"),
+    }
+}
+
 fn seconds_since_1970() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |since| since.as_secs())
@@ -187,7 +211,36 @@ fn seconds_since_1970() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::OwnerId;
+    use crate::domain::{Generation, Incarnation, OwnerId, Rank, Tag};
+
+    #[test]
+    fn the_log_says_who_ended_an_attachment() {
+        let exclusive = |generation, coordinator| Fence {
+            generation: Generation(generation),
+            mode: Mode::Exclusive {
+                owner: OwnerId([coordinator; 16]),
+                tag: Tag {
+                    coordinator: Rank::new(coordinator).unwrap(),
+                    incarnation: Incarnation(1),
+                    sequence: 1,
+                },
+            },
+        };
+        let own = exclusive(4, 2);
+        assert_eq!(ending(own, own), "an operator released it");
+        assert_eq!(
+            ending(own, exclusive(5, 3)),
+            "generation 5 was opened through process 3"
+        );
+        let shared = Fence {
+            generation: Generation(6),
+            mode: Mode::Shared,
+        };
+        assert_eq!(
+            ending(own, shared),
+            "generation 6 was opened, for shared use"
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_attach_is_told_again_and_again_that_it_has_waited_long_enough() {

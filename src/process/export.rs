@@ -1,7 +1,8 @@
 //! The disk as an NBD export.
 //!
 //! It is attached while clients use it, for itself alone: the first that opens it attaches, the
-//! others share the attachment, and after the last has gone nobody holds it. Once the attachment
+//! others share the attachment, and after the last has gone nobody holds it. Who opens while the
+//! last is going waits until it has gone: two never hold it at a time. Once the attachment
 //! was fenced all connections on it are closed, since whatever their clients have cached may be
 //! stale; who opens the export then attaches afresh.
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unavailable};
 use tokio::sync::Mutex;
 
-use super::attached::AttachedDisk;
+use super::attached::{AttachedDisk, Departure};
 use super::attachments::Attachments;
 use crate::domain::{Attach, AttachKind, AttachRefusal, Content, Extent, OperationError, OwnerId};
 
@@ -26,7 +27,16 @@ pub(crate) struct NbdExport {
     uri: OnceLock<String>,
     /// What the clients share, if there are any. Clients that open take turns, which may last as
     /// long as an attach does: the first attaches, the others find it done.
-    shared: Mutex<Weak<AttachedDisk>>,
+    shared: Mutex<Option<Shared>>,
+}
+
+/// An attachment that clients share, or have left.
+#[derive(Debug)]
+struct Shared {
+    disk: Weak<AttachedDisk>,
+    /// That nobody has the disk any more is seen here before the keeper hears of it, and for the
+    /// keeper it would refuse the next client until then.
+    departure: Departure,
 }
 
 impl NbdExport {
@@ -35,7 +45,7 @@ impl NbdExport {
         Self {
             attachments,
             uri: OnceLock::new(),
-            shared: Mutex::new(Weak::new()),
+            shared: Mutex::new(None),
         }
     }
 
@@ -77,15 +87,21 @@ impl SectorExport for NbdExport {
 
     async fn open(&self) -> Result<Arc<AttachedDisk>, Unavailable> {
         let mut shared = self.shared.lock().await;
-        if let Some(disk) = shared.upgrade()
-            && disk.ended().is_none()
-        {
-            return Ok(disk);
+        if let Some(Shared { disk, departure }) = &mut *shared {
+            if let Some(disk) = disk.upgrade()
+                && disk.ended().is_none()
+            {
+                return Ok(disk);
+            }
+            departure.over().await;
         }
         let attached = self.attach().await;
-        let disk = attached.map_err(|refusal| Unavailable(refusal.to_string()))?;
+        let disk = attached.map_err(|refusal| unavailable(&refusal))?;
         let disk = Arc::new(disk);
-        *shared = Arc::downgrade(&disk);
+        *shared = Some(Shared {
+            departure: disk.departure(),
+            disk: Arc::downgrade(&disk),
+        });
         Ok(disk)
     }
 }
@@ -115,6 +131,20 @@ impl SectorDevice for AttachedDisk {
     async fn lost(&self) {
         AttachedDisk::fenced(self).await;
     }
+}
+
+/// What a client is told, and the log says.
+fn unavailable(refusal: &AttachRefusal) -> Unavailable {
+    let remedy = match refusal {
+        AttachRefusal::Held(_) => {
+            "; detach it there, or end its attachment with `atdd attachments --release`"
+        }
+        AttachRefusal::Fenced { .. }
+        | AttachRefusal::Elsewhere { .. }
+        | AttachRefusal::Contended
+        | AttachRefusal::ShuttingDown => "",
+    };
+    Unavailable(format!("{refusal}{remedy}"))
 }
 
 impl From<OperationError> for DeviceError {

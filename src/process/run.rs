@@ -7,6 +7,11 @@
 //! Order of a stop: no new requests and no new attachments; what is under way is finished, and each
 //! attachment ends with its client, or it is handed back; the network closes, and the store is
 //! closed last.
+//!
+//! Each step has a bound, so that a stop takes three quarters of a minute at most, whatever does
+//! not answer: a majority ([`DRAIN_GRACE`]), a peer ([`CLOSE_GRACE`]) or the own disk
+//! ([`STORE_GRACE`]). What a disk was given can not be taken back: it keeps its directory locked for
+//! as long as the system has it under way, even when the process is killed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +47,9 @@ const NBD_CONNECTIONS_MAX: usize = 128;
 /// How long closed tasks may take to end.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
+/// How long the store may take to end: its disk may never answer again.
+const STORE_GRACE: Duration = Duration::from_secs(30);
+
 /// Why a process did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -71,6 +79,13 @@ pub enum ProcessError {
         /// This one.
         own: StoreId,
     },
+    /// The disk did not take what it was given before the end. Nothing that was acknowledged is lost.
+    #[error(
+        "the disk of the storage directory does not answer: ending after {} s without its last \
+         writes, none of which was acknowledged. The directory stays locked until they are done",
+        .0.as_secs()
+    )]
+    Stalled(Duration),
     /// The signals that end a process cannot be waited for.
     #[error("cannot wait for SIGTERM")]
     Signals(#[source] std::io::Error),
@@ -238,10 +253,20 @@ impl RegisterProcess {
         }
         self.membership.abort();
         let store = self.store;
-        tokio::task::spawn_blocking(move || store.close())
-            .await
-            .expect("closing a store does not panic")?;
-        Ok(())
+        close(move || store.close(), STORE_GRACE).await
+    }
+}
+
+/// Ends the store, or gives up waiting for its disk: then whatever closes it goes on, and keeps the
+/// directory locked.
+async fn close(
+    closing: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+    grace: Duration,
+) -> Result<(), ProcessError> {
+    let closing = tokio::task::spawn_blocking(closing);
+    match tokio::time::timeout(grace, closing).await {
+        Ok(closed) => Ok(closed.expect("closing a store does not panic")?),
+        Err(_) => Err(ProcessError::Stalled(grace)),
     }
 }
 
@@ -311,5 +336,33 @@ async fn open_store(
 async fn join_all(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         ended.expect("tasks do not panic");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stop waited for ever for a disk that did not answer any more.
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_ever_for_a_disk() {
+        let (answers, answered) = std::sync::mpsc::sync_channel::<()>(0);
+        let stalled = move || {
+            // It ends when the test does.
+            answered.recv().ok();
+            Ok(())
+        };
+        let error = close(stalled, Duration::from_millis(20)).await.unwrap_err();
+        assert!(matches!(error, ProcessError::Stalled(_)), "{error}");
+        drop(answers);
+
+        let failed = || {
+            Err(StoreError::Stopped {
+                why: "a test".to_owned(),
+            })
+        };
+        let error = close(failed, STORE_GRACE).await.unwrap_err();
+        assert!(matches!(error, ProcessError::Store(_)), "{error}");
+        close(|| Ok(()), STORE_GRACE).await.unwrap();
     }
 }

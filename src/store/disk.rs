@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -134,9 +134,11 @@ pub struct DiskSectors {
     shared: Arc<Shared>,
     /// What the identity says, for those who ask while it is written.
     recorded: RwLock<Recorded>,
-    /// Held while the identity is written: updates come one after another.
+    /// Held while the identity is written: updates come one after another, and the end of the store
+    /// after the last.
     identity: Mutex<Identity>,
-    /// And the lock, which is held for as long as they run; `None` once they ended.
+    /// And the lock, which is held for as long as they run and the identity is written; `None` once
+    /// they ended.
     threads: Mutex<Option<(Threads, Option<Lock>)>>,
 }
 
@@ -188,9 +190,9 @@ impl DiskSectors {
     }
 
     /// Records that the cluster is born; durable on return. Blocks. A later record may name stores
-    /// that the one before left open, and change nothing else.
+    /// that the one before left open, and change nothing else. Refused once the store is closed.
     pub fn record_birth(&self, birth: &Birth) -> Result<(), StoreError> {
-        let mut identity = self.identity.lock().expect("nothing panics under the lock");
+        let mut identity = self.identity_unless_closed()?;
         match &identity.birth {
             Some(known) if known == birth => return Ok(()),
             Some(known) if !completes(known, birth) => return Err(StoreError::AlreadyBorn),
@@ -208,17 +210,31 @@ impl DiskSectors {
     /// Records a volume's fence; durable on return. Blocks.
     ///
     /// It is of a higher generation than the one before, or of the same, when that was opened by
-    /// another than was thought. The volumes that have a fence are limited in number.
+    /// another than was thought. The volumes that have a fence are limited in number. Refused once
+    /// the store is closed.
     ///
     /// # Panics
     /// When the fence on record has a higher generation: whoever asks has forgotten it.
     pub fn record_fence(&self, volume: Volume, fence: &Fence) -> Result<(), StoreError> {
-        let mut identity = self.identity.lock().expect("nothing panics under the lock");
+        let mut identity = self.identity_unless_closed()?;
         if identity.fences.of(volume) == *fence {
             return Ok(());
         }
         let next = identity.with_fence(volume, *fence)?;
         self.write_identity(&mut identity, next)
+    }
+
+    /// The identity, to be changed. Whoever has it is waited for by [`Self::close`], and whoever
+    /// comes later is refused: the directory may be another process's by then.
+    fn identity_unless_closed(&self) -> Result<MutexGuard<'_, Identity>, StoreError> {
+        let identity = self.identity.lock().expect("nothing panics under the lock");
+        if self.shared.inbox().ending == Ending::No {
+            Ok(identity)
+        } else {
+            Err(StoreError::Stopped {
+                why: "it was closed".to_owned(),
+            })
+        }
     }
 
     fn recorded(&self) -> RwLockReadGuard<'_, Recorded> {
@@ -281,7 +297,11 @@ impl DiskSectors {
     }
 
     /// Ends the store with everything done that was asked for, if there is space for it, and with
-    /// nothing for the next start to replay. Blocks. Nothing may be asked for any more.
+    /// nothing for the next start to replay. Blocks, for as long as the disk does. Nothing may be
+    /// asked for any more.
+    ///
+    /// The directory is unlocked last, when nothing is written to it any more: whoever opens it next
+    /// meets no late write.
     pub fn close(&self) -> Result<(), StoreError> {
         let threads = self.take_threads();
         let Some((threads, lock)) = threads else {
@@ -289,7 +309,9 @@ impl DiskSectors {
         };
         self.shared.end(Ending::Orderly);
         threads.join(&self.shared);
+        let written = self.identity.lock().expect("nothing panics under the lock");
         drop(lock);
+        drop(written);
         let failed = self.shared.inbox().failed.clone();
         failed.map_or(Ok(()), Err)
     }

@@ -107,9 +107,15 @@ pub enum StoreError {
     AlreadyBorn,
     /// The identity is whole, and has fences that mean nothing here.
     #[error(
-        "the store has fences that this program does not know; use the program version that wrote it"
+        "the store has fences that this program does not know, or that can not be; use the program version that wrote it"
     )]
     FencesUnknown,
+    /// The fence is of a generation that nobody can have counted to.
+    #[error("generation {generation} is not recorded: no volume was ever attached so often")]
+    FenceTooHigh {
+        /// The generation.
+        generation: u64,
+    },
     /// The identity has no room for another volume's fence.
     #[error("no room for a fence of volume {volume}: the store has those of {most} volumes")]
     TooManyFences {

@@ -4,12 +4,13 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::directory::Lock;
 use super::disk::{DiskSectors, Options};
 use super::error::StoreError;
 use super::identity::Identity;
 use super::manager::{Completion, Completions, SectorsManager, StoreRequest};
 use super::tests::{CrashMedium, extent, formatted, range, stamp, with_a_lost_page};
-use crate::domain::{ClusterId, Content, Rank, Vote};
+use crate::domain::{Birth, ClusterId, Content, Fence, Generation, Rank, Volume, Vote};
 
 #[derive(Default)]
 struct Inbox(Mutex<Vec<u64>>, Mutex<Vec<u64>>);
@@ -27,13 +28,20 @@ impl Completions for Inbox {
 }
 
 fn begin(medium: &Arc<CrashMedium>) -> (DiskSectors, Receiver<StoreError>) {
+    begin_locked(medium, None)
+}
+
+fn begin_locked(
+    medium: &Arc<CrashMedium>,
+    lock: Option<Lock>,
+) -> (DiskSectors, Receiver<StoreError>) {
     let (sender, receiver) = sync_channel(1);
     let identity = Identity::read(&**medium).unwrap();
     let store = DiskSectors::start(
         medium.clone(),
         (&identity.0, identity.1),
         &Options::new(ClusterId([1; 16]), Rank::new(1).unwrap()),
-        None,
+        lock,
         Box::new(move |error| sender.send(error).unwrap()),
     );
     (store.unwrap(), receiver)
@@ -128,6 +136,57 @@ fn after_a_failed_sync_nothing_is_acknowledged() {
     );
     assert_eq!(vote(&store, 0), Some(Vote::Stamp(stamp(1))));
     assert!(store.close().is_err());
+}
+
+/// The end of a store waited for its threads, and not for a fence that its disk was slow to take:
+/// another process could get the directory, and lose to that late record what it had recorded.
+#[test]
+fn a_directory_is_locked_until_the_last_record_of_the_identity_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let medium = CrashMedium::new(formatted());
+    let lock = Lock::take(directory.path(), Duration::ZERO).unwrap();
+    let (store, _failure) = begin_locked(&medium, Some(lock));
+    let fence = |number| Fence {
+        generation: Generation(number),
+        ..Fence::INITIAL
+    };
+    let (stalls, stalled) = sync_channel(1);
+    let (goes_on, going_on) = sync_channel::<()>(1);
+    medium.at_writes(Some(Box::new(move || {
+        // All later writes find both ends gone, and are not held up.
+        if stalls.try_send(()).is_ok() {
+            going_on.recv().ok();
+        }
+    })));
+    std::thread::scope(|scope| {
+        let recording = scope.spawn(|| store.record_fence(Volume(0), &fence(7)));
+        stalled.recv().unwrap();
+        drop(stalled);
+        let closing = scope.spawn(|| store.close());
+        std::thread::sleep(Duration::from_millis(300));
+        let taken = Lock::take(directory.path(), Duration::ZERO);
+        let ended = closing.is_finished();
+        drop(goes_on);
+        assert!(matches!(taken, Err(StoreError::Locked { .. })), "{taken:?}");
+        assert!(!ended, "the record is still to come");
+        recording.join().unwrap().unwrap();
+        closing.join().unwrap().unwrap();
+    });
+    Lock::take(directory.path(), Duration::ZERO).unwrap();
+    assert_eq!(
+        Identity::read(&*medium).unwrap().0.fences.of(Volume(0)),
+        fence(7)
+    );
+
+    let operations = medium.operations();
+    let refused = store.record_fence(Volume(0), &fence(8)).unwrap_err();
+    assert!(refused.to_string().contains("it was closed"), "{refused}");
+    let birth = Birth { stores: Vec::new() };
+    assert!(matches!(
+        store.record_birth(&birth),
+        Err(StoreError::Stopped { .. })
+    ));
+    assert_eq!(medium.operations(), operations, "nothing more is written");
 }
 
 /// Rots the sector's data where they are, under the running store.

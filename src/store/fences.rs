@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut};
 
 use super::error::StoreError;
-use crate::domain::{FENCE_BYTES, Fence, Volume};
+use crate::domain::{FENCE_BYTES, Fence, Generation, Volume};
 
 /// Fences by volume, ascending; a volume that has none is under [`Fence::INITIAL`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,11 @@ impl Fences {
             fence.generation >= known.generation,
             "a fence never goes back: {fence:?} after {known:?}"
         );
+        if !is_countable(&fence) {
+            return Err(StoreError::FenceTooHigh {
+                generation: fence.generation.0,
+            });
+        }
         let mut fences = self.clone();
         match self.place(volume) {
             Ok(place) => fences.0[place].1 = fence,
@@ -67,7 +72,8 @@ impl Fences {
         }
     }
 
-    /// The fences that these bytes begin with; `None` when they are none, or not in order.
+    /// The fences that these bytes begin with; `None` when they are none, not in order, or of
+    /// generations above [`Generation::MAX`].
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let count = bytes.try_get_u16().ok()?;
         let mut fences: Vec<(Volume, Fence)> = Vec::new();
@@ -78,7 +84,8 @@ impl Fences {
             if fences.last().is_some_and(|(before, _)| *before >= volume) {
                 return None;
             }
-            fences.push((volume, Fence::from_bytes(fence)?));
+            let fence = Fence::from_bytes(fence).filter(is_countable)?;
+            fences.push((volume, fence));
         }
         Some(Self(fences))
     }
@@ -88,10 +95,15 @@ impl Fences {
     }
 }
 
+/// Whether somebody may have counted to its generation. A higher one would be refused at the next
+/// start, and is not taken either.
+fn is_countable(fence: &Fence) -> bool {
+    fence.generation <= Generation::MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Generation;
 
     fn shared(generation: u64) -> Fence {
         Fence {
@@ -127,6 +139,24 @@ mod tests {
         let (first, second) = bytes[2..82].split_at_mut(40);
         first.swap_with_slice(second);
         assert_eq!(Fences::decode(&bytes), None, "not in order");
+    }
+
+    /// A generation of which there is no next one made every later attach panic.
+    #[test]
+    fn a_generation_that_nobody_counted_to_is_neither_taken_nor_believed() {
+        let none = Fences::default();
+        let highest = none.with(Volume(0), shared(1 << 63), 3).unwrap();
+        let mut bytes = Vec::new();
+        highest.encode(&mut bytes);
+        assert_eq!(Fences::decode(&bytes), Some(highest));
+        for generation in [(1 << 63) + 1, u64::MAX] {
+            let refused = none.with(Volume(0), shared(generation), 3);
+            assert!(matches!(refused, Err(StoreError::FenceTooHigh { .. })));
+            let recorded = Fences(vec![(Volume(0), shared(generation))]);
+            let mut bytes = Vec::new();
+            recorded.encode(&mut bytes);
+            assert_eq!(Fences::decode(&bytes), None);
+        }
     }
 
     #[test]

@@ -26,8 +26,9 @@
 //! | 8160 | 32 | 0 |
 //!
 //! A copy whose checksum holds is what some program wrote, so fences in it that make no sense here,
-//! such as one of an unknown mode, are not damage. Falling back to the other copy might forget a
-//! fence that was acknowledged: the store is not opened ([`StoreError::FencesUnknown`]).
+//! such as one of an unknown mode or of a generation beyond all counting, are not damage. Falling
+//! back to the other copy might forget a fence that was acknowledged: the store is not opened
+//! ([`StoreError::FencesUnknown`]).
 //!
 //! [`Fence::to_bytes`]: crate::domain::Fence::to_bytes
 

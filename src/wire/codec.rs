@@ -5,7 +5,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::message::{LENGTH_BYTES, MESSAGE_BYTES_MAX, MessageError};
 use crate::domain::{
-    FENCE_BYTES, Fence, Rank, STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId,
+    FENCE_BYTES, Fence, Generation, Rank, STAMP_BYTES, SectorAddress, SectorRange, Stamp, StoreId,
 };
 
 /// The bytes of messages as they are built: small fields gathered, values by reference.
@@ -165,11 +165,6 @@ impl Fields {
         }
     }
 
-    /// A number that may be missing.
-    pub(super) fn option(&mut self) -> Result<Option<u64>, MessageError> {
-        self.flag()?.then(|| self.u64()).transpose()
-    }
-
     pub(super) fn rank(&mut self) -> Result<Rank, MessageError> {
         Rank::new(self.u8()?).ok_or(MessageError::Malformed("a rank"))
     }
@@ -205,12 +200,23 @@ impl Fields {
 
     pub(super) fn stamp(&mut self) -> Result<Stamp, MessageError> {
         let bytes = self.array::<STAMP_BYTES>()?;
-        Stamp::from_bytes(&bytes).ok_or(MessageError::Malformed("a stamp"))
+        let stamp = Stamp::from_bytes(&bytes).filter(|stamp| stamp.is_countable());
+        stamp.ok_or(MessageError::Malformed("a stamp"))
     }
 
     pub(super) fn fence(&mut self) -> Result<Fence, MessageError> {
         let bytes = self.array::<FENCE_BYTES>()?;
-        Fence::from_bytes(&bytes).ok_or(MessageError::Malformed("a fence"))
+        let fence = Fence::from_bytes(&bytes).filter(|it| it.generation <= Generation::MAX);
+        fence.ok_or(MessageError::Malformed("a fence"))
+    }
+
+    pub(super) fn generation(&mut self) -> Result<Generation, MessageError> {
+        Generation::new(self.u64()?).ok_or(MessageError::Malformed("a generation"))
+    }
+
+    /// A generation that may be missing.
+    pub(super) fn optional_generation(&mut self) -> Result<Option<Generation>, MessageError> {
+        self.flag()?.then(|| self.generation()).transpose()
     }
 
     pub(super) fn range(&mut self) -> Result<SectorRange, MessageError> {

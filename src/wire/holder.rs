@@ -8,7 +8,7 @@
 
 use super::codec::{Encoder, Fields};
 use super::message::MessageError;
-use crate::domain::{AttachKind, CLIENT_NAME_BYTES_MAX, Generation, Holder, JoinKey, OwnerId};
+use crate::domain::{AttachKind, CLIENT_NAME_BYTES_MAX, Holder, JoinKey, OwnerId};
 
 const KIND_EXCLUSIVE: u8 = 0;
 const KIND_JOINED: u8 = 1;
@@ -42,7 +42,7 @@ pub(super) fn holder(fields: &mut Fields) -> Result<Holder, MessageError> {
         process: fields.rank()?,
         owner: OwnerId(fields.array()?),
         kind: kind(fields)?,
-        generation: Generation(fields.u64()?),
+        generation: fields.generation()?,
         client: name(fields)?,
         since: fields.u64()?,
     })

@@ -176,6 +176,8 @@ fn whoever_comes_second_is_refused_unless_he_takes_over() {
     ] {
         assert!(refused.stderr.contains(said), "{}", refused.stderr);
     }
+    let times = refused.stderr.matches("is held by").count();
+    assert_eq!(times, 1, "it is said once: {}", refused.stderr);
     let (second, second_uri) = gateway(&file, "");
     assert!(NbdClient::connect(&second_uri).is_err());
     second.stderr_line("the disk is held by 127.0.0.1:");
@@ -255,6 +257,7 @@ fn attachments_are_listed_and_released() {
     let released = client(&file, &format!("attachments --release {owner}"));
     assert_eq!(released.code, Some(0), "{}", released.stderr);
     assert!(disk.closed());
+    gateway.stderr_line("or an operator has released it");
     until("it is gone", || {
         (processes.attachments() == 0).then_some(())
     });
@@ -326,4 +329,7 @@ fn a_client_of_another_cluster_is_told_so() {
         "{}",
         refused.stderr
     );
+    let advice = "give both ends the client.key of the same cluster\n";
+    assert!(refused.stderr.ends_with(advice), "{}", refused.stderr);
+    assert_eq!(refused.stderr.matches("client key").count(), 1);
 }

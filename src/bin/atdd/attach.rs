@@ -29,9 +29,9 @@ pub(crate) fn in_words(error: ClientError) -> Error {
     let remedy = match &error {
         // Its own words end with "or take it over".
         ClientError::Held(_) => " with --take-over",
-        ClientError::Rejected { .. } => {
-            "; name the cluster.toml of that cluster, and see that its client key is the cluster's"
-        }
+        // A wrong key is said with where the right one is.
+        ClientError::Rejected { why, .. } if why.contains("; ") => return error.into(),
+        ClientError::Rejected { .. } => "; name the cluster.toml of the cluster that is meant",
         ClientError::Fenced { .. } => "; what was not confirmed may or may not have been written",
         ClientError::UnknownOutcome
         | ClientError::TimedOut(_)

@@ -120,8 +120,13 @@ fn as_text(answers: &[Answer<AttachmentsReport>]) -> String {
         let attachments = answer.iter().flat_map(|report| &report.attachments);
         rows.extend(attachments.map(|attachment| row(*rank, attachment, now)));
     }
-    let mut text = match rows.len() {
-        1 => "nobody uses the disk\n".to_owned(),
+    let heard = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
+    let mut text = match (rows.len(), heard) {
+        (1, 0) => "no process says who uses the disk\n".to_owned(),
+        (1, _) if heard < answers.len() => {
+            "nobody uses the disk through the processes that answer\n".to_owned()
+        }
+        (1, _) => "nobody uses the disk\n".to_owned(),
         _ => columns(&rows),
     };
     let silent = silent(answers);
@@ -227,6 +232,13 @@ mod tests {
             as_text(&[(rank(1), Ok(report(vec![])))]),
             "nobody uses the disk\n"
         );
+        let gone = || (rank(2), Err("gone".to_owned()));
+        let text = as_text(&[(rank(1), Ok(report(vec![]))), gone()]);
+        let begins = "nobody uses the disk through the processes that answer\nincomplete: ";
+        assert!(text.starts_with(begins), "{text}");
+        let text = as_text(&[gone()]);
+        let begins = "no process says who uses the disk\nincomplete: ";
+        assert!(text.starts_with(begins), "{text}");
         let text = as_text(&[
             (rank(1), Ok(report(vec![attachment]))),
             (rank(2), Err("connection refused".to_owned())),

@@ -125,7 +125,7 @@ fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
 fn in_words(error: &anyhow::Error) -> String {
     let mut words = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !words.ends_with(&cause) {
+        if !words.contains(&cause) {
             words.push_str(": ");
             words.push_str(&cause);
         }
@@ -144,5 +144,8 @@ mod tests {
         assert_eq!(in_words(&error), "opening x: the disk is full");
         let error = anyhow::Error::new(io()).context("opening x");
         assert_eq!(in_words(&error), "opening x: the disk is full");
+        let advised = "the disk is full; make room";
+        let error = anyhow::Error::new(io()).context(advised);
+        assert_eq!(in_words(&error), advised, "with what to do about it behind");
     }
 }

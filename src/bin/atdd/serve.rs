@@ -79,7 +79,10 @@ impl Serve {
         };
         let runtime = runtime.enable_all().build();
         let runtime = runtime.context("cannot start the threads of the process")?;
-        runtime.block_on(atdd::process::run_register_process(configuration))?;
+        let ended = runtime.block_on(atdd::process::run_register_process(configuration));
+        // What still waits is for a disk that does not answer, and may do so for ever.
+        runtime.shutdown_background();
+        ended?;
         Ok(ExitCode::SUCCESS)
     }
 

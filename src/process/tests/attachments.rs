@@ -278,7 +278,8 @@ async fn an_export_is_held_from_its_first_client_to_its_last() {
     let refused = within_reason(exports[1].open()).await.unwrap_err();
     assert_eq!(
         refused.0,
-        "the disk is held by NBD at nbd://node-0 through process 1"
+        "the disk is held by NBD at nbd://node-0 through process 1; detach it there, or end its \
+         attachment with `atdd attachments --release`"
     );
     drop(first);
     assert!(within_reason(exports[1].open()).await.is_err());
@@ -314,6 +315,50 @@ async fn an_export_is_held_from_its_first_client_to_its_last() {
     let afresh = within_reason(afresh).await;
     assert!(!Arc::ptr_eq(&afresh, &taken));
     SectorDevice::read(&afresh, 1, 1).await.unwrap();
+}
+
+/// To the export the last client had gone as soon as nobody had its device, and to the keeper only
+/// when it heard so. Who opened in between could be refused for the sake of a client of the same
+/// export that had left.
+#[tokio::test]
+async fn who_opens_an_export_that_is_being_left_waits_until_it_is() {
+    let nodes = three().await;
+    let export = NbdExport::new(nodes[0].attachments.clone());
+    let first = within_reason(export.open()).await.unwrap();
+    // Without an `Arc`, and not dropped yet: as a thread has it that is about to drop it.
+    let leaving = Arc::into_inner(first).expect("nobody else has it");
+    let mut opening = std::pin::pin!(export.open());
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut opening).await;
+    assert!(early.is_err(), "it does not wait: {early:?}");
+    drop(leaving);
+    let second = within_reason(opening).await.unwrap();
+    assert_eq!(second.ended(), None);
+    let report = nodes[0].attachments.report(Rank::new(1).unwrap());
+    assert_eq!(report.attachments.len(), 1, "{report:?}");
+}
+
+/// A client that gave up while it attached, or whose attachment was over, is nobody's to wait for.
+#[tokio::test]
+async fn nobody_waits_for_whoever_never_had_the_export() {
+    let nodes = three().await;
+    let export = NbdExport::new(nodes[0].attachments.clone());
+    for _ in 0..20 {
+        let opening = std::pin::pin!(export.open());
+        // Polled once, it has asked the keeper.
+        assert!(futures_util::FutureExt::now_or_never(opening).is_none());
+    }
+    let first = within_reason(export.open()).await.unwrap();
+    assert!(nodes[0].attachments.release(net_owner(&first)).await);
+    let second = within_reason(export.open()).await.unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    drop(first);
+    let third = within_reason(export.open()).await.unwrap();
+    assert!(Arc::ptr_eq(&second, &third), "the one that is there");
+}
+
+fn net_owner(disk: &AttachedDisk) -> OwnerId {
+    let owner = crate::net::Attached::fence(disk).owner();
+    owner.expect("it is exclusive")
 }
 
 /// Nobody waits for it: what is in memory is answered at once.

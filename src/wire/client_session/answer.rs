@@ -267,5 +267,5 @@ fn number(fields: &mut Fields) -> Result<RequestNumber, MessageError> {
 }
 
 fn generation(fields: &mut Fields) -> Result<Generation, MessageError> {
-    Ok(Generation(fields.u64()?))
+    fields.generation()
 }

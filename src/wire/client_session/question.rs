@@ -9,7 +9,7 @@ use super::super::message::{
     STATUS_QUESTION, WRITE,
 };
 use super::{DATA_SECTORS_MAX, DISCARD_SECTORS_MAX, RequestNumber, SessionQuestion};
-use crate::domain::{Attach, Generation, OwnerId, SECTOR_SIZE};
+use crate::domain::{Attach, OwnerId, SECTOR_SIZE};
 
 /// The only volume that there is.
 const VOLUME: u16 = 0;
@@ -113,7 +113,7 @@ fn attach(fields: &mut Fields) -> Result<Attach, MessageError> {
         owner: OwnerId(fields.array()?),
         kind: kind(fields)?,
         take_over: fields.flag()?,
-        continues: fields.option()?.map(Generation),
+        continues: fields.optional_generation()?,
     })
 }
 

@@ -384,6 +384,36 @@ fn malformed_questions_are_refused() {
 }
 
 #[test]
+fn generations_that_nobody_counted_to_are_refused() {
+    let attach = |number| {
+        SessionQuestion::Attach(Attach {
+            owner: OwnerId([1; 16]),
+            kind: AttachKind::Shared,
+            take_over: false,
+            continues: Some(Generation(number)),
+        })
+    };
+    let question = |number| {
+        let bytes = encoded(|out| attach(number).encode(out)).split_off(4);
+        SessionQuestion::decode(bytes.into())
+    };
+    let answer = |number| {
+        let answer = SessionAnswer::Fenced {
+            by: Generation(number),
+        };
+        let bytes = encoded(|out| answer.encode(out)).split_off(4);
+        SessionAnswer::decode(bytes.into()).map(|decoded| decoded == answer)
+    };
+    assert_eq!(question(1 << 63), Ok(attach(1 << 63)));
+    assert_eq!(answer(1 << 63), Ok(true));
+    for number in [(1 << 63) + 1, u64::MAX] {
+        let refused = MessageError::Malformed("a generation");
+        assert_eq!(question(number), Err(refused));
+        assert!(answer(number).is_err());
+    }
+}
+
+#[test]
 fn malformed_answers_are_refused() {
     use MessageError::{Malformed, Short};
     let holder = |kind: &str, name: &str| {
@@ -431,6 +461,10 @@ fn any_data() -> impl Strategy<Value = Bytes> {
         .prop_map(|(sectors, fill)| Bytes::from(vec![fill; sectors * SECTOR_SIZE]))
 }
 
+fn any_generation() -> impl Strategy<Value = Generation> {
+    (0..=Generation::MAX.0).prop_map(Generation)
+}
+
 fn any_question() -> impl Strategy<Value = SessionQuestion> {
     let owner = || any::<[u8; 16]>().prop_map(OwnerId);
     let number = || any::<u64>().prop_map(RequestNumber);
@@ -438,7 +472,7 @@ fn any_question() -> impl Strategy<Value = SessionQuestion> {
         owner(),
         any_kind(),
         any::<bool>(),
-        prop::option::of(any::<u64>()),
+        prop::option::of(any_generation()),
     );
     prop_oneof![
         Just(SessionQuestion::Heartbeat),
@@ -451,7 +485,7 @@ fn any_question() -> impl Strategy<Value = SessionQuestion> {
                 owner,
                 kind,
                 take_over,
-                continues: continues.map(Generation),
+                continues,
             })
         }),
         (number(), any::<u64>(), 1u32..=256).prop_map(|(number, first, count)| {
@@ -503,7 +537,7 @@ fn any_refusal() -> impl Strategy<Value = AttachRefusal> {
                 since,
             }))
         }),
-        any::<u64>().prop_map(|by| AttachRefusal::Fenced { by: Generation(by) }),
+        any_generation().prop_map(|by| AttachRefusal::Fenced { by }),
         rank().prop_map(|process| AttachRefusal::Elsewhere { process }),
         Just(AttachRefusal::Contended),
         Just(AttachRefusal::ShuttingDown),
@@ -511,8 +545,8 @@ fn any_refusal() -> impl Strategy<Value = AttachRefusal> {
 }
 
 fn any_fence() -> impl Strategy<Value = Fence> {
-    (any::<u64>(), any::<Option<[u8; 16]>>()).prop_map(|(generation, owner)| Fence {
-        generation: Generation(generation),
+    (any_generation(), any::<Option<[u8; 16]>>()).prop_map(|(generation, owner)| Fence {
+        generation,
         mode: owner.map_or(Mode::Shared, |owner| Mode::Reading {
             owner: OwnerId(owner),
         }),
@@ -540,7 +574,7 @@ fn any_answer() -> impl Strategy<Value = SessionAnswer> {
         ],
         1..9,
     );
-    let attached = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>());
+    let attached = (any_generation(), any::<u64>(), any::<u32>(), any::<u64>());
     prop_oneof![
         Just(SessionAnswer::Heartbeat),
         Just(SessionAnswer::Detached),
@@ -550,7 +584,7 @@ fn any_answer() -> impl Strategy<Value = SessionAnswer> {
         attached.prop_map(|(generation, sectors, requests, bytes)| {
             SessionAnswer::Attached {
                 fence: Fence {
-                    generation: Generation(generation),
+                    generation,
                     mode: Mode::Shared,
                 },
                 sectors,

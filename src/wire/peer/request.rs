@@ -4,7 +4,7 @@ use super::super::codec::{Encoder, Fields};
 use super::super::message::{FENCE_QUESTION, MessageError, OPEN, STAMPS, STORE, VALUES};
 use super::sectors::{put_extents, put_votes, store_extents, votes};
 use super::{Asker, id, put_id};
-use crate::domain::{Generation, Question, Request};
+use crate::domain::{Question, Request};
 
 /// What a request counts against a credit's bytes: the data that it carries or may be answered
 /// with, and a flat sum for everything else. Both ends reckon with it.
@@ -83,7 +83,7 @@ fn question(code: u8, fields: &mut Fields) -> Result<Question, MessageError> {
         },
         FENCE_QUESTION => Question::Fence,
         OPEN => Question::Open {
-            continues: fields.option()?.map(Generation),
+            continues: fields.optional_generation()?,
         },
         _ => return Err(MessageError::Type(code)),
     })

@@ -3,9 +3,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    Answer, AttachKind, CLIENT_NAME_BYTES_MAX, Content, Extent, Fence, Generation, Held, JoinKey,
-    Mode, OwnerId, Question, Runs, SECTOR_SIZE, SectorAddress, SectorRange, Stamp, Tag, Volume,
-    Vote,
+    ATTACH_SHARD, Answer, AttachKind, CLIENT_NAME_BYTES_MAX, Content, Extent, Fence, Generation,
+    Held, JoinKey, Mode, OwnerId, Question, Runs, SECTOR_SIZE, SectorAddress, SectorRange, Stamp,
+    Tag, Volume, Vote,
 };
 use crate::wire::{FIRST_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, MessageStream};
 
@@ -496,6 +496,90 @@ fn malformed_messages_are_refused() {
     refused("", Short);
 }
 
+/// A process that had taken a generation or a timestamp without a next one for true panicked when it
+/// was to count on from there.
+#[test]
+fn numbers_that_nobody_counted_to_are_refused() {
+    const HIGHEST: u64 = 1 << 63;
+    let store = |settled, generation, timestamp| {
+        let stamp = Stamp {
+            settled: Generation(settled),
+            generation: Generation(generation),
+            timestamp,
+            ..stamp(1)
+        };
+        PeerMessage::Request(Request {
+            id: request_id(0, 1, 0),
+            authority: exclusive(1),
+            question: Question::Store {
+                extents: vec![Extent::new(range(1, 1), stamp, Content::Zeroes)],
+            },
+        })
+    };
+    let request = |authority, question| {
+        PeerMessage::Request(Request {
+            id: request_id(ATTACH_SHARD, 1, 0),
+            authority,
+            question,
+        })
+    };
+    let reply = |answer| {
+        PeerMessage::Reply(Reply {
+            id: request_id(0, 1, 0),
+            answer,
+        })
+    };
+    let holder = |generation| Holder {
+        generation: Generation(generation),
+        ..holder(AttachKind::Shared, "x")
+    };
+    let vote = |timestamp| {
+        let votes = Runs::uniform(1, Vote::Stamp(stamp(timestamp)));
+        let values = Vec::new();
+        reply(Answer::Held(Held { votes, values }))
+    };
+    let with = |number: u64| {
+        let fence = exclusive(number);
+        let continues = Some(Generation(number));
+        let holders = vec![holder(number)];
+        [
+            (request(fence, Question::Fence), "a fence"),
+            (
+                request(exclusive(1), Question::Open { continues }),
+                "a generation",
+            ),
+            (reply(Answer::Refused { fence }), "a fence"),
+            (
+                reply(Answer::Fence {
+                    fence,
+                    holders: Vec::new(),
+                }),
+                "a fence",
+            ),
+            (
+                reply(Answer::Fence {
+                    fence: exclusive(1),
+                    holders,
+                }),
+                "a generation",
+            ),
+            (store(number, 1, 1), "a stamp"),
+            (store(1, number, 1), "a stamp"),
+            (store(1, 1, number), "a stamp"),
+            (vote(number), "a stamp"),
+        ]
+    };
+    for (message, _) in with(HIGHEST) {
+        assert_eq!(decoded(&encoded(&message)), Ok(vec![message]));
+    }
+    for number in [HIGHEST + 1, u64::MAX] {
+        for (message, what) in with(number) {
+            let refused = Err(MessageError::Malformed(what));
+            assert_eq!(decoded(&encoded(&message)), refused, "{message:?}");
+        }
+    }
+}
+
 #[test]
 fn malformed_messages_of_attachments_are_refused() {
     use MessageError::{Malformed, Short, Trailing};
@@ -656,8 +740,12 @@ fn any_extents(unchanged: bool) -> impl Strategy<Value = Vec<Extent>> {
     })
 }
 
+fn any_generation() -> impl Strategy<Value = Generation> {
+    (0..=Generation::MAX.0).prop_map(Generation)
+}
+
 fn any_fence() -> impl Strategy<Value = Fence> {
-    (any::<u64>(), any::<bool>()).prop_map(|(generation, alone)| {
+    (any_generation(), any::<bool>()).prop_map(|(Generation(generation), alone)| {
         let shared = Fence {
             generation: Generation(generation),
             mode: Mode::Shared,
@@ -689,9 +777,7 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
         }),
         any_extents(true).prop_map(|extents| Question::Store { extents }),
         Just(Question::Fence),
-        prop::option::of(any::<u64>()).prop_map(|continues| Question::Open {
-            continues: continues.map(Generation),
-        }),
+        prop::option::of(any_generation()).prop_map(|continues| Question::Open { continues }),
     ];
     let request = (any_id(), any_fence(), question).prop_map(|(id, authority, question)| {
         PeerMessage::Request(Request {
