@@ -60,10 +60,16 @@ pub(crate) enum Bug {
     UnconditionalRepeat,
     /// A client begins something new before it repeats what was unanswered.
     RepeatAfterNewWrite,
+    /// A device sends its requests again at once, over its other path.
+    MovedTooEarly,
+    /// A process takes what came before a long silence of its session, or its own.
+    SilenceForgiven,
+    /// A device sends its requests again when another has had the disk since.
+    MovedPastAnother,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::AcknowledgeBeforeStore,
         Self::NoWriteBack,
         Self::UnstableAnswers,
@@ -89,6 +95,9 @@ impl Bug {
         Self::LeftoversSettledUnderOldStamp,
         Self::UnconditionalRepeat,
         Self::RepeatAfterNewWrite,
+        Self::MovedTooEarly,
+        Self::SilenceForgiven,
+        Self::MovedPastAnother,
     ];
 
     /// Whether it shows without any attachment.
@@ -225,6 +234,26 @@ impl Bug {
                     hosts: 1,
                     deaths: 0,
                     loss_every: 80,
+                    ..crowd.without_anybody()
+                };
+            }
+            Self::MovedTooEarly | Self::SilenceForgiven => {
+                *crowd = Crowd {
+                    devices: 1,
+                    deaths: 0,
+                    loss_every: 80,
+                    notice_max: 100,
+                    stay_max: 100,
+                    talk_max: 40,
+                    ..crowd.without_anybody()
+                };
+            }
+            Self::MovedPastAnother => {
+                *crowd = Crowd {
+                    hosts: 1,
+                    devices: 1,
+                    take_over: 1000,
+                    loss_every: 200,
                     ..crowd.without_anybody()
                 };
             }

@@ -22,6 +22,7 @@ mod checker;
 mod classic;
 mod client;
 mod clients;
+mod device;
 mod dice;
 mod disk;
 mod faults;

@@ -26,6 +26,8 @@ pub(crate) enum Question {
     /// The operation of this number.
     Operation(usize),
     Detach,
+    /// That it lives.
+    Heartbeat,
     /// Nothing: the process sees that the client is gone.
     Gone,
 }
