@@ -204,6 +204,22 @@ impl Bug {
                 scenario.think_max = 1;
                 scenario.reads = 600;
             }
+            Self::MovedTooEarly | Self::SilenceForgiven => {
+                scenario.sectors = 1;
+                scenario.range_max = 1;
+                scenario.boundary = 0;
+                scenario.crash_every = 1500;
+                scenario.blackout_every = 0;
+                scenario.pause_every = 200;
+                scenario.delay_max = 2;
+                scenario.sync_max = 2;
+                scenario.record_max = 2;
+                scenario.slow = 0;
+                scenario.lag = 0;
+                scenario.cut_every = 1600;
+                scenario.think_max = 20;
+                scenario.reads = 300;
+            }
             Self::LeftoversSettledByMajorityOnly | Self::LeftoversNotSettled => {
                 scenario.range_max = 1;
                 scenario.patience_max = 1;
@@ -244,7 +260,7 @@ impl Bug {
                     loss_every: 80,
                     notice_max: 100,
                     stay_max: 100,
-                    talk_max: 40,
+                    talk_max: 5,
                     ..crowd.without_anybody()
                 };
             }

@@ -255,6 +255,7 @@ impl World {
                 },
             );
         }
+        self.read_on(place);
         for other in (0..self.processes.len()).filter(|&other| other != place) {
             self.connect_soon(place, other);
         }

@@ -108,6 +108,10 @@ pub(crate) enum Event {
         session: u64,
         question: Question,
     },
+    /// A process reads on what a client has said.
+    Read {
+        session: u64,
+    },
     /// A gateway says that it lives.
     Beat {
         session: u64,
@@ -284,6 +288,7 @@ impl World {
             Event::Think { client, turn } => return self.think(client, turn),
             Event::Impatient { session } => return self.impatient(session),
             Event::Said { session, question } => self.said(session, question),
+            Event::Read { session } => self.read(session),
             Event::Beat { session } => self.beat(session),
             Event::Silence {
                 process,
