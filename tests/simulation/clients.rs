@@ -200,7 +200,7 @@ impl World {
                 self.attached(client, session, fence)?;
             }
             (State::Attaching(_), Answer::Refused(refusal)) => {
-                self.was_refused(client, refusal)?;
+                self.was_refused(client, &refusal)?;
             }
             (State::Attached(_), Answer::Operation(ticket, ended)) => {
                 let number = self.history.number(ticket);
@@ -262,14 +262,14 @@ impl World {
         Ok(())
     }
 
-    fn was_refused(&mut self, client: usize, refusal: AttachRefusal) -> Result<(), String> {
+    fn was_refused(&mut self, client: usize, refusal: &AttachRefusal) -> Result<(), String> {
         let stormy = self.is_stormy();
         self.tally.count(match refusal {
             AttachRefusal::Held(_) => "refused: held",
             AttachRefusal::Fenced { .. } => "refused: fenced",
             AttachRefusal::Elsewhere { .. } => "refused: elsewhere",
             AttachRefusal::Contended => "refused: contended",
-            _ => "x",
+            AttachRefusal::ShuttingDown => "refused: shutting down",
         });
         let state = &mut self.clients[client];
         state.state = State::Away;

@@ -1,7 +1,7 @@
 //! Devices: two gateways of one kernel, which has the requests.
 //!
-//! A gateway never repeats anything: it joined an attachment, and that ends with its session. The
-//! kernel it is that gives a path up, when its connection is closed or when a request was not
+//! A gateway never repeats anything: it joined an attachment, and that ends with its session. It is
+//! the kernel that gives a path up, when its connection is closed or when a request was not
 //! answered in time, and that sends the request again over whichever path there is. What it had
 //! sent over the old one may be on its way to a process at that time, and of the same generation as
 //! what goes over the new one, so that no fence tells them apart. It is time that does: a process

@@ -36,13 +36,13 @@ pub(crate) enum Asker {
 
 impl World {
     /// A process takes what a client has said.
-    pub(crate) fn serve(&mut self, place: usize, number: u64, question: Question) {
+    pub(crate) fn serve(&mut self, place: usize, number: u64, question: &Question) {
         self.trace(|world| format!("{} <- {}: {question:?}", rank(place), world.whose(number)));
         if !self.hears(place, number) {
             return;
         }
         let id = attachment(number);
-        match question {
+        match *question {
             Question::Attach(attach) => {
                 let served = Served {
                     attach,
