@@ -60,10 +60,16 @@ pub(crate) enum Bug {
     UnconditionalRepeat,
     /// A client begins something new before it repeats what was unanswered.
     RepeatAfterNewWrite,
+    /// A device sends its requests again at once, over its other path.
+    MovedTooEarly,
+    /// A process takes what came before a long silence of its session, or its own.
+    SilenceForgiven,
+    /// A device sends its requests again when another has had the disk since.
+    MovedPastAnother,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::AcknowledgeBeforeStore,
         Self::NoWriteBack,
         Self::UnstableAnswers,
@@ -89,6 +95,9 @@ impl Bug {
         Self::LeftoversSettledUnderOldStamp,
         Self::UnconditionalRepeat,
         Self::RepeatAfterNewWrite,
+        Self::MovedTooEarly,
+        Self::SilenceForgiven,
+        Self::MovedPastAnother,
     ];
 
     /// Whether it shows without any attachment.
@@ -195,6 +204,22 @@ impl Bug {
                 scenario.think_max = 1;
                 scenario.reads = 600;
             }
+            Self::MovedTooEarly | Self::SilenceForgiven => {
+                scenario.sectors = 1;
+                scenario.range_max = 1;
+                scenario.boundary = 0;
+                scenario.crash_every = 1500;
+                scenario.blackout_every = 0;
+                scenario.pause_every = 200;
+                scenario.delay_max = 2;
+                scenario.sync_max = 2;
+                scenario.record_max = 2;
+                scenario.slow = 0;
+                scenario.lag = 0;
+                scenario.cut_every = 1600;
+                scenario.think_max = 20;
+                scenario.reads = 300;
+            }
             Self::LeftoversSettledByMajorityOnly | Self::LeftoversNotSettled => {
                 scenario.range_max = 1;
                 scenario.patience_max = 1;
@@ -225,6 +250,26 @@ impl Bug {
                     hosts: 1,
                     deaths: 0,
                     loss_every: 80,
+                    ..crowd.without_anybody()
+                };
+            }
+            Self::MovedTooEarly | Self::SilenceForgiven => {
+                *crowd = Crowd {
+                    devices: 1,
+                    deaths: 0,
+                    loss_every: 80,
+                    notice_max: 100,
+                    stay_max: 100,
+                    talk_max: 5,
+                    ..crowd.without_anybody()
+                };
+            }
+            Self::MovedPastAnother => {
+                *crowd = Crowd {
+                    hosts: 1,
+                    devices: 1,
+                    take_over: 1000,
+                    loss_every: 200,
                     ..crowd.without_anybody()
                 };
             }

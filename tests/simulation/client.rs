@@ -3,7 +3,8 @@
 //! Its attachment is bound to a session with one process. When that is lost it attaches at another
 //! one, going on from the generation that it had; and only where its own owner has opened the next
 //! one does it repeat what it was not answered, before anything else of those sectors. Whoever is
-//! fenced never repeats anything. Two changes of one sector are never under way at once.
+//! fenced never repeats anything. Two changes of one sector are never under way at once. Gateways of a
+//! device repeat nothing; see `device`.
 
 use atdd::domain::{AttachKind, Generation, JoinKey, OwnerId};
 

@@ -10,21 +10,24 @@ use crate::world::{Event, World, rank, sector};
 
 impl World {
     /// A client goes on.
-    pub(crate) fn think(&mut self, client: usize, turn: u64) {
+    pub(crate) fn think(&mut self, client: usize, turn: u64) -> Result<(), String> {
         let state = &mut self.clients[client];
         if state.turn != turn {
-            return;
+            return Ok(());
         }
         state.turn = 0;
         if let Sort::Classic { place } = state.sort {
             self.think_classic(client, place);
-            return;
+            return Ok(());
         }
-        match state.state {
+        let state = state.state;
+        match state {
             State::Away => self.attach(client),
-            State::Attached(session) => self.ask(client, session),
+            State::Attached(session) => return self.ask(client, session),
+            State::Finished if self.is_moving(client) => self.attach(client),
             State::Attaching(_) | State::Detaching(_) | State::Finished => {}
         }
+        Ok(())
     }
 
     /// A client goes on soon, unless it is going to anyway.
@@ -37,6 +40,11 @@ impl World {
     /// A client goes on after at most so much time, and not before.
     pub(crate) fn think_later(&mut self, client: usize, at_most: u64) {
         let delay = self.dice.between(1, at_most);
+        self.think_after(client, delay);
+    }
+
+    /// A client goes on after this time, and not before.
+    pub(crate) fn think_after(&mut self, client: usize, delay: u64) {
         self.turns += 1;
         let turn = self.turns;
         self.clients[client].turn = turn;
@@ -73,10 +81,13 @@ impl World {
     fn is_changing(&self, client: usize, range: SectorRange) -> bool {
         let own = &self.clients[client];
         let others = self.clients.iter().filter(|other| other.is_one_with(own));
-        let mut under_way = std::iter::once(own)
+        let asked = std::iter::once(own)
             .chain(others)
-            .flat_map(|client| &client.unanswered);
-        under_way.any(|&number| {
+            .flat_map(|client| client.unanswered.iter().copied());
+        let device = self.device_of(client).map(|device| &self.devices[device]);
+        let moving = device.into_iter().flat_map(|device| &device.moving);
+        let mut under_way = asked.chain(moving.map(|moving| moving.number));
+        under_way.any(|number| {
             let record = self.history.record(number);
             record.kind != Kind::Read && record.range.overlaps(range)
         })
@@ -93,8 +104,10 @@ impl World {
 
     /// Asks some process for an attachment.
     fn attach(&mut self, client: usize) {
+        let state = &self.clients[client];
+        let idle = state.left == 0 && state.unanswered.is_empty() && !self.is_moving(client);
         let state = &mut self.clients[client];
-        if state.left == 0 && state.unanswered.is_empty() {
+        if idle {
             state.state = State::Finished;
             return;
         }
@@ -105,7 +118,11 @@ impl World {
             return;
         };
         if self.clients[client].owner == NOBODY {
-            self.clients[client].owner = self.new_owner();
+            let owner = self.new_owner();
+            self.clients[client].owner = owner;
+            if let Some(device) = self.device_of(client) {
+                self.devices[device].owners.insert(owner);
+            }
         }
         let state = &self.clients[client];
         let continues = state.continues;
@@ -128,6 +145,9 @@ impl World {
                 continues,
             }),
         );
+        if self.device_of(client).is_some() {
+            self.beat(session);
+        }
         if self.is_stormy() {
             let delay = self.dice.between(ATTACH_PATIENCE / 8, ATTACH_PATIENCE);
             self.schedule(delay, Event::Impatient { session });
@@ -144,25 +164,27 @@ impl World {
     }
 
     /// The next thing that the client wants of the disk.
-    fn ask(&mut self, client: usize, session: u64) {
+    fn ask(&mut self, client: usize, session: u64) -> Result<(), String> {
+        self.send_again(client, session)?;
         let depth = self.scenario.crowd.depth;
         let over = self.clients[client].left == 0 || self.clients[client].stay == 0;
         if (over || self.dice.chance(200)) && self.repeat_postponed(client, session) {
-            return;
+            return Ok(());
         }
+        let moving = self.is_moving(client);
         let state = &mut self.clients[client];
         if over {
-            if state.unanswered.is_empty() {
+            if state.unanswered.is_empty() && !moving {
                 state.state = State::Detaching(session);
                 self.say(session, Question::Detach);
             }
-            return;
-        }
-        if state.unanswered.len() < depth {
+        } else if state.unanswered.len() < depth {
             let number = self.begin_operation(client);
-            self.say(session, Question::Operation(number));
+            self.send_request(client, session, number);
             self.think_soon(client);
         }
+        self.wait_for_device(client);
+        Ok(())
     }
 
     /// A client is answered, if it still listens.
@@ -178,7 +200,7 @@ impl World {
                 self.attached(client, session, fence)?;
             }
             (State::Attaching(_), Answer::Refused(refusal)) => {
-                self.was_refused(client, refusal)?;
+                self.was_refused(client, &refusal)?;
             }
             (State::Attached(_), Answer::Operation(ticket, ended)) => {
                 let number = self.history.number(ticket);
@@ -244,14 +266,14 @@ impl World {
         Ok(())
     }
 
-    fn was_refused(&mut self, client: usize, refusal: AttachRefusal) -> Result<(), String> {
+    fn was_refused(&mut self, client: usize, refusal: &AttachRefusal) -> Result<(), String> {
         let stormy = self.is_stormy();
         self.tally.count(match refusal {
             AttachRefusal::Held(_) => "refused: held",
             AttachRefusal::Fenced { .. } => "refused: fenced",
             AttachRefusal::Elsewhere { .. } => "refused: elsewhere",
             AttachRefusal::Contended => "refused: contended",
-            _ => "x",
+            AttachRefusal::ShuttingDown => "refused: shutting down",
         });
         let state = &mut self.clients[client];
         state.state = State::Away;
@@ -284,7 +306,9 @@ impl World {
     /// Somebody else has the disk: nothing is ever repeated.
     fn was_fenced(&mut self, client: usize) -> Result<(), String> {
         self.tally.count("fenced");
-        if self.bug != Some(Bug::UnconditionalRepeat) {
+        if let Some(device) = self.device_of(client) {
+            self.give_back(client, device);
+        } else if self.bug != Some(Bug::UnconditionalRepeat) {
             self.give_up(client, |_| true)?;
         }
         self.begin_anew(client);
@@ -296,7 +320,11 @@ impl World {
     pub(crate) fn lost(&mut self, client: usize, session: u64) -> Result<(), String> {
         let notice = self.dice.between(0, self.scenario.crowd.notice_max);
         self.say_after(session, Question::Gone, notice);
-        if self.clients[client].state == State::Detaching(session) {
+        let device = self.device_of(client);
+        if let Some(device) = device {
+            self.give_back(client, device);
+        }
+        if self.clients[client].state == State::Detaching(session) || device.is_some() {
             self.begin_anew(client);
             return Ok(());
         }
@@ -314,6 +342,9 @@ impl World {
     /// The client itself dies; another one takes its place.
     pub(crate) fn die(&mut self, client: usize) -> Result<(), String> {
         self.trace(|_| format!("client {client} dies"));
+        if let Some(device) = self.device_of(client) {
+            self.give_back(client, device);
+        }
         self.give_up(client, |_| true)?;
         self.begin_anew(client);
         Ok(())

@@ -20,6 +20,8 @@ pub(crate) struct Served {
     attach: Attach,
     /// Once it is attached.
     pub(crate) fence: Option<Fence>,
+    /// When something of it was taken last.
+    pub(crate) heard: u64,
 }
 
 /// Who waits for an operation of a register.
@@ -34,14 +36,20 @@ pub(crate) enum Asker {
 
 impl World {
     /// A process takes what a client has said.
-    pub(crate) fn serve(&mut self, place: usize, number: u64, question: Question) {
+    pub(crate) fn serve(&mut self, place: usize, number: u64, question: &Question) {
         self.trace(|world| format!("{} <- {}: {question:?}", rank(place), world.whose(number)));
+        if !self.hears(place, number) {
+            return;
+        }
         let id = attachment(number);
-        match question {
+        match *question {
             Question::Attach(attach) => {
-                let fence = None;
-                let served = &mut self.running(place).served;
-                served.insert(number, Served { attach, fence });
+                let served = Served {
+                    attach,
+                    fence: None,
+                    heard: self.now,
+                };
+                self.running(place).served.insert(number, served);
                 if self.usurps(place, number, &attach) {
                     return;
                 }
@@ -62,6 +70,7 @@ impl World {
                     self.answer(number, Answer::Detached);
                 }
             }
+            Question::Heartbeat => {}
             Question::Gone => {
                 self.end_attachment(place, number);
             }
@@ -192,7 +201,7 @@ impl World {
     }
 
     /// The client detaches, or is gone; whether it was there.
-    fn end_attachment(&mut self, place: usize, number: u64) -> bool {
+    pub(crate) fn end_attachment(&mut self, place: usize, number: u64) -> bool {
         let there = self.running(place).served.remove(&number).is_some();
         if there {
             let id = attachment(number);

@@ -140,7 +140,7 @@ impl History {
     /// order, so it must be a discard that is the first one on that sector.
     pub(crate) fn tombstone(
         &mut self,
-        under_way: impl Iterator<Item = Ticket> + Clone,
+        under_way: &(impl Iterator<Item = Ticket> + Clone),
         extent: &Extent,
     ) -> Result<(), String> {
         for address in extent.range.addresses() {

@@ -50,7 +50,7 @@ impl World {
             Output::Granted { id, fence } => return self.granted(place, id, fence),
             Output::Refused { id, refusal } => self.refused(place, id, refusal),
             Output::Fenced { id, by } => self.fenced(place, id, by),
-            Output::Holders { holders } => self.introduce(place, holders),
+            Output::Holders { holders } => self.introduce(place, &holders),
         }
         Ok(())
     }
@@ -85,13 +85,14 @@ impl World {
     }
 
     /// Tells everyone who is connected what this process holds now.
-    fn introduce(&mut self, place: usize, holders: Vec<Holder>) {
+    fn introduce(&mut self, place: usize, holders: &[Holder]) {
         let (version, held) = &mut self.running(place).holders;
         *version += 1;
-        *held = holders.clone();
+        held.clear();
+        held.extend_from_slice(holders);
         let version = *version;
         for other in (0..self.processes.len()).filter(|&other| other != place) {
-            let holders = holders.clone();
+            let holders = holders.to_vec();
             self.send(place, other, &Message::Holders { version, holders });
         }
     }

@@ -1,6 +1,6 @@
 //! Who was granted which generation, and what may not be so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atdd::domain::{Fence, Generation, OwnerId};
 
@@ -41,6 +41,22 @@ impl Ledger {
             let why = format!("{newer:?} was open at {at}, yet {generation:?} does at {begun}");
             self.violated(why);
         }
+    }
+
+    /// Whether anybody else has had the disk after the one generation and before the other.
+    pub(crate) fn was_anothers(
+        &self,
+        after: Generation,
+        before: Generation,
+        own: &BTreeSet<OwnerId>,
+    ) -> bool {
+        let after = Generation(after.0 + 1);
+        let mut owners = (after < before)
+            .then(|| self.grants.range(after..before))
+            .into_iter()
+            .flatten()
+            .map(|(_, (_, fence))| fence.owner());
+        owners.any(|owner| owner.is_none_or(|owner| !own.contains(&owner)))
     }
 
     /// Whether generations were what they ought to be.

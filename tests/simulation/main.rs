@@ -9,19 +9,12 @@
     clippy::unwrap_used,
     reason = "clippy knows tests by their attribute only"
 )]
-#![allow(
-    clippy::assigning_clones,
-    clippy::match_same_arms,
-    clippy::match_wildcard_for_single_variants,
-    clippy::needless_pass_by_value,
-    reason = "a world of small messages reads best by value"
-)]
-
 mod bug;
 mod checker;
 mod classic;
 mod client;
 mod clients;
+mod device;
 mod dice;
 mod disk;
 mod faults;

@@ -136,3 +136,18 @@ fn repeating_whatever_came_between_is_found() {
 fn repeating_after_something_new_is_found() {
     is_found(Bug::RepeatAfterNewWrite);
 }
+
+#[test]
+fn moving_requests_before_their_path_is_dead_is_found() {
+    is_found(Bug::MovedTooEarly);
+}
+
+#[test]
+fn taking_what_a_silent_session_has_left_is_found() {
+    is_found(Bug::SilenceForgiven);
+}
+
+#[test]
+fn moving_requests_past_another_owner_is_found() {
+    is_found(Bug::MovedPastAnother);
+}

@@ -218,7 +218,7 @@ impl World {
             }
             match (task, worker) {
                 (Task::Keeper(input), _) => self.step_keeper(place, input)?,
-                (Task::Client(session, question), _) => self.serve(place, session, question),
+                (Task::Client(session, question), _) => self.serve(place, session, &question),
                 (Task::Register(input), Worker::Register(shard)) => {
                     self.step_register(place, shard, input)?;
                 }
@@ -255,6 +255,7 @@ impl World {
                 },
             );
         }
+        self.read_on(place);
         for other in (0..self.processes.len()).filter(|&other| other != place) {
             self.connect_soon(place, other);
         }

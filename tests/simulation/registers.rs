@@ -159,7 +159,6 @@ impl World {
                 let input = attachment::Input::Drained { shard, generation };
                 self.put(place, Worker::Keeper, Task::Keeper(input));
             }
-            Output::Finished { .. } => {}
             Output::Decline { to, .. } if self.bug.is_none() => {
                 return Err(format!("{to} is declined an answer"));
             }
@@ -167,7 +166,7 @@ impl World {
                 return Err(format!("{from} is accused: {fault}"));
             }
             // Registers that are lied to have reason to complain.
-            Output::Decline { .. } | Output::Faulty { .. } => {}
+            Output::Finished { .. } | Output::Decline { .. } | Output::Faulty { .. } => {}
         }
         Ok(())
     }
@@ -228,7 +227,7 @@ impl World {
             if own && extent.stamp.incarnation == incarnation && tombstone && self.bug.is_none() {
                 let running = process.running.as_ref().ok_or("who is down stores not")?;
                 let under_way = running.under_way.iter().copied();
-                self.history.tombstone(under_way, extent)?;
+                self.history.tombstone(&under_way, extent)?;
             }
             self.restamp(extent);
         }

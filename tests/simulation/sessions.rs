@@ -17,6 +17,10 @@ pub(crate) struct Session {
     /// What is said arrives after what was said before.
     to_process_due: u64,
     to_client_due: u64,
+    /// What has arrived and was not read, while the process was paused.
+    unread: Vec<Question>,
+    /// When the process reads on.
+    reads_at: u64,
 }
 
 /// What a client says.
@@ -26,6 +30,8 @@ pub(crate) enum Question {
     /// The operation of this number.
     Operation(usize),
     Detach,
+    /// That it lives.
+    Heartbeat,
     /// Nothing: the process sees that the client is gone.
     Gone,
 }
@@ -69,6 +75,8 @@ impl World {
             life: process.life,
             to_process_due: 0,
             to_client_due: 0,
+            unread: Vec::new(),
+            reads_at: 0,
         });
         Some(number)
     }
@@ -99,9 +107,44 @@ impl World {
 
     /// It arrives.
     pub(crate) fn said(&mut self, number: u64, question: Question) {
-        let session = self.session(number);
-        let (place, life) = (session.process, session.life);
-        if self.processes[place].life == life {
+        let session = &mut self.sessions[usize::try_from(number).unwrap()];
+        let process = &self.processes[session.process];
+        if process.life != session.life {
+            return;
+        }
+        if process.paused || !session.unread.is_empty() {
+            session.unread.push(question);
+            return;
+        }
+        let place = session.process;
+        self.put(place, Worker::Front, Task::Client(number, question));
+    }
+
+    /// A process that was paused reads its connections on, each in its turn.
+    pub(crate) fn read_on(&mut self, place: usize) {
+        let life = self.processes[place].life;
+        for number in 0..self.sessions.len() {
+            let session = &self.sessions[number];
+            let here = session.process == place && session.life == life;
+            if !here || session.unread.is_empty() {
+                continue;
+            }
+            let delay = self.dice.between(0, READ_LATE_MAX);
+            self.sessions[number].reads_at = self.now + delay;
+            let session = u64::try_from(number).unwrap();
+            self.schedule(delay, Event::Read { session });
+        }
+    }
+
+    /// It is this one's turn.
+    pub(crate) fn read(&mut self, number: u64) {
+        let session = &mut self.sessions[usize::try_from(number).unwrap()];
+        let process = &self.processes[session.process];
+        if process.life != session.life || process.paused || self.now < session.reads_at {
+            return;
+        }
+        let place = session.process;
+        for question in std::mem::take(&mut session.unread) {
             self.put(place, Worker::Front, Task::Client(number, question));
         }
     }
@@ -162,6 +205,9 @@ impl World {
 pub(crate) fn attachment(session: u64) -> AttachmentId {
     AttachmentId(session)
 }
+
+/// The longest that a process leaves what a connection has for it after a pause.
+const READ_LATE_MAX: u64 = 100;
 
 /// The session's name, for people.
 pub(crate) fn name(session: &Session) -> String {

@@ -8,6 +8,7 @@ use atdd::register::{StoreToken, Ticket};
 
 use crate::bug::Bug;
 use crate::client::Client;
+use crate::device::Device;
 use crate::dice::Dice;
 use crate::front::Asker;
 use crate::history::History;
@@ -28,6 +29,8 @@ pub(crate) struct World {
     pub(crate) processes: Vec<Process>,
     pub(crate) network: Network,
     pub(crate) clients: Vec<Client>,
+    /// By number.
+    pub(crate) devices: Vec<Device>,
     /// By number.
     pub(crate) sessions: Vec<Session>,
     /// Who waits for what the registers do.
@@ -105,6 +108,25 @@ pub(crate) enum Event {
         session: u64,
         question: Question,
     },
+    /// A process reads on what a client has said.
+    Read {
+        session: u64,
+    },
+    /// A gateway says that it lives.
+    Beat {
+        session: u64,
+    },
+    /// Nothing may have been heard in the session for too long.
+    Silence {
+        process: usize,
+        life: u64,
+        session: u64,
+    },
+    /// A device may have waited for too long.
+    Overdue {
+        session: u64,
+        number: usize,
+    },
     Answered {
         session: u64,
         answer: Answer,
@@ -164,6 +186,9 @@ impl World {
         let world = Self {
             network: Network::new(count),
             clients: Client::crowd(&scenario),
+            devices: (0..scenario.crowd.devices)
+                .map(|_| Device::default())
+                .collect(),
             scenario,
             bug,
             dice,
@@ -260,9 +285,17 @@ impl World {
                 token,
             } => self.sync(process, life, shard, token),
             Event::Record { process, life } => self.recorded(process, life),
-            Event::Think { client, turn } => self.think(client, turn),
+            Event::Think { client, turn } => return self.think(client, turn),
             Event::Impatient { session } => return self.impatient(session),
             Event::Said { session, question } => self.said(session, question),
+            Event::Read { session } => self.read(session),
+            Event::Beat { session } => self.beat(session),
+            Event::Silence {
+                process,
+                life,
+                session,
+            } => self.silence(process, life, session),
+            Event::Overdue { session, number } => return self.overdue(session, number),
             Event::Answered { session, answer } => return self.answered(session, answer),
             Event::Connect { a, b } => self.connect(a, b),
             Event::Break { a, b, length } => self.interrupt(a, b, length),
