@@ -135,7 +135,12 @@ impl Attachment {
 
     /// Whether the attachment has ended.
     pub fn is_over(&self) -> bool {
-        self.shared.standing.borrow().over.is_some()
+        self.ending().is_some()
+    }
+
+    /// Why the attachment has ended, if it has.
+    pub fn ending(&self) -> Option<ClientError> {
+        self.shared.standing.borrow().over.clone()
     }
 
     /// Gives the attachment back, for all its clones; returns once nobody counts it as held, or

@@ -26,6 +26,11 @@ use crate::net::NetError;
 /// How long an attachment that is given back waits for answers, when none come.
 const DETACH_LIMIT: Duration = Duration::from_secs(3);
 
+/// When a process has surely dropped a session that this client has closed, or only thinks it has:
+/// three seconds after it heard the last of it (`net::Settings::client_dead_after`). The fourth one
+/// is for what is still under way; the closed socket gives up after less (`TCP_USER_TIMEOUT`).
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(4);
+
 /// Commands that are taken in at once.
 const COMMANDS_MAX: usize = 64;
 
@@ -96,13 +101,13 @@ impl<N: Network> Driver<N> {
                 for ticket in self.failover.lost() {
                     ticket.answer(Err(ClientError::UnknownOutcome));
                 }
+                if self.failover.ends_with_its_session() {
+                    return Err(self.end_joined(ended).await);
+                }
                 match ended {
                     Ended::Over(error) => return Err(error),
-                    _ if self.failover.ends_with_its_session() => {
-                        return Err(ClientError::UnknownOutcome);
-                    }
                     Ended::Elsewhere(there) => self.ring.go_to(there),
-                    Ended::Lost => self.ring.failed(),
+                    Ended::Closed | Ended::Lost => self.ring.failed(),
                 }
             }
             Err(error @ NetError::Session(_)) => {
@@ -123,6 +128,18 @@ impl<N: Network> Driver<N> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Why the attachment of one of several gateways is over, once nothing that it has sent can be
+    /// begun any more: whoever hears of the end sends it over another gateway, and newer changes
+    /// after it.
+    async fn end_joined(&mut self, ended: Ended) -> ClientError {
+        let over = match ended {
+            Ended::Over(error) => return error,
+            Ended::Closed | Ended::Elsewhere(_) => return ClientError::UnknownOutcome,
+            Ended::Lost => self.meanwhile(sleep(FORGOTTEN_AFTER)).await,
+        };
+        over.err().unwrap_or(ClientError::UnknownOutcome)
     }
 
     /// Waits for something while there is no session; commands are taken in, and wait too.

@@ -1,6 +1,12 @@
 //! The disk as an NBD export, attached for as long as somebody uses it.
+//!
+//! Once another host has taken the disk over, nobody is let in any more: a kernel that reconnects
+//! has a filesystem and writes of before, and would put them on top of what the other one wrote.
+//! Whoever starts the gateway again says that there is none. (The gateways of a joined device let
+//! their clients in, since it may have been one of themselves that went on through another process.)
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -11,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{AttachOptions, Attachment, Client, ClientError};
 use crate::config::Cluster;
-use crate::domain::AttachKind;
+use crate::domain::{AttachKind, Generation};
 use crate::wire::SectorValues;
 
 /// The disk as an NBD export: attached when its first client opens it, shared by all its clients,
@@ -20,13 +26,15 @@ pub struct Gateway {
     attach: Attach,
     sectors: u64,
     kind: AttachKind,
+    /// Whether to take the disk over: the first time only, not from whoever comes later.
+    take_over: AtomicBool,
     /// One client at a time attaches; the others find the disk attached then.
     turn: Semaphore,
     lent: Arc<Mutex<Lent>>,
 }
 
 type Attach =
-    Box<dyn Fn() -> BoxFuture<'static, Result<Attachment, ClientError>> + Send + Sync + 'static>;
+    Box<dyn Fn(bool) -> BoxFuture<'static, Result<Attachment, ClientError>> + Send + Sync>;
 
 /// What the clients have together.
 #[derive(Debug)]
@@ -41,6 +49,8 @@ enum Lent {
     },
     /// Nothing any more; it becomes true when nobody counts the disk as held.
     Returning(watch::Receiver<bool>),
+    /// Nothing ever again, since this generation was opened.
+    TakenOver(Generation),
 }
 
 /// The disk as one NBD client uses it.
@@ -57,20 +67,26 @@ pub struct GatewayDevice {
 impl Gateway {
     /// The export of this cluster's disk, attached in this way.
     pub fn new(cluster: Cluster, options: AttachOptions) -> Self {
-        let (sectors, kind) = (cluster.size.sectors(), options.kind);
+        let sectors = cluster.size.sectors();
+        let (kind, take_over) = (options.kind, options.take_over);
         let client = Client::new(cluster);
-        let attach = move || {
-            let (client, options) = (client.clone(), options.clone());
+        let attach = move |take_over| {
+            let client = client.clone();
+            let options = AttachOptions {
+                take_over,
+                ..options
+            };
             async move { client.attach(options).await }.boxed()
         };
-        Self::with(Box::new(attach), sectors, kind)
+        Self::with(Box::new(attach), sectors, kind, take_over)
     }
 
-    pub(super) fn with(attach: Attach, sectors: u64, kind: AttachKind) -> Self {
+    pub(super) fn with(attach: Attach, sectors: u64, kind: AttachKind, take_over: bool) -> Self {
         Self {
             attach,
             sectors,
             kind,
+            take_over: AtomicBool::new(take_over),
             turn: Semaphore::new(1),
             lent: Arc::new(Mutex::new(Lent::Nothing)),
         }
@@ -80,14 +96,19 @@ impl Gateway {
     pub async fn returned(&self) {
         let returning = match &*lock(&self.lent) {
             Lent::Returning(done) => done.clone(),
-            Lent::Nothing | Lent::Attached { .. } => return,
+            Lent::Nothing | Lent::Attached { .. } | Lent::TakenOver(_) => return,
         };
         wait(returning).await;
     }
 
     /// The attachment that is there, if it is of any use.
-    fn join(&self) -> Option<GatewayDevice> {
+    fn join(&self) -> Result<Option<GatewayDevice>, Unavailable> {
         let mut lent = lock(&self.lent);
+        if let Lent::Attached { attachment, .. } = &*lent
+            && let Some(by) = taken_over(attachment, self.kind)
+        {
+            *lent = Lent::TakenOver(by);
+        }
         match &mut *lent {
             Lent::Attached {
                 attachment,
@@ -96,9 +117,15 @@ impl Gateway {
             } if !attachment.is_over() => {
                 *users += 1;
                 let (attachment, number) = (attachment.clone(), *number);
-                Some(self.device(attachment, number))
+                Ok(Some(self.device(attachment, number)))
             }
-            _ => None,
+            Lent::TakenOver(by) => Err(Unavailable(format!(
+                "the disk was taken over from this gateway, or released (generation {}), and its \
+                 clients may have writes that are older; once none of them has it mounted, start \
+                 the gateway again",
+                by.0
+            ))),
+            _ => Ok(None),
         }
     }
 
@@ -141,13 +168,14 @@ impl SectorExport for Gateway {
     async fn open(&self) -> Result<GatewayDevice, Unavailable> {
         let turn = self.turn.acquire().await;
         let _turn = turn.expect("the semaphore is never closed");
-        if let Some(device) = self.join() {
+        if let Some(device) = self.join()? {
             return Ok(device);
         }
         // What the last client left may still count as held.
         self.returned().await;
-        match (self.attach)().await {
+        match (self.attach)(self.take_over.load(Ordering::Relaxed)).await {
             Ok(attachment) => {
+                self.take_over.store(false, Ordering::Relaxed);
                 let generation = attachment.fence().generation.0;
                 tracing::info!(generation, "attached the disk");
                 Ok(self.lend(attachment))
@@ -228,6 +256,10 @@ impl Drop for GatewayDevice {
             // Since this attachment was over, another has taken its place.
             _ => return,
         }
+        if let Some(by) = taken_over(&self.attachment, self.kind) {
+            *lent = Lent::TakenOver(by);
+            return;
+        }
         let (sender, done) = watch::channel(false);
         *lent = Lent::Returning(done);
         let attachment = self.attachment.clone();
@@ -239,6 +271,15 @@ impl Drop for GatewayDevice {
             }
             sender.send_replace(true);
         });
+    }
+}
+
+/// The generation that ended the attachment for good, if one has.
+fn taken_over(attachment: &Attachment, kind: AttachKind) -> Option<Generation> {
+    match (attachment.ending(), kind) {
+        (_, AttachKind::Exclusive { join: Some(_) }) => None,
+        (Some(ClientError::Fenced { by }), _) => Some(by),
+        _ => None,
     }
 }
 

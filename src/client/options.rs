@@ -8,7 +8,7 @@ use sha2::Sha256;
 use crate::domain::{AttachKind, JoinKey};
 
 /// How a client attaches: [`exclusive`](Self::exclusive) is the usual way.
-#[derive(Clone, Debug)]
+#[derive(Copy, Clone, Debug)]
 pub struct AttachOptions {
     /// How it wants to use the disk.
     pub kind: AttachKind,

@@ -24,14 +24,20 @@ pub struct AttachedDisk {
 
 /// The end of an attachment, as the process's keeper sees it.
 #[derive(Debug)]
-pub(crate) struct Departure(watch::Receiver<Option<Fence>>);
+pub(crate) struct Departure {
+    own: Fence,
+    ended: watch::Receiver<Option<Fence>>,
+}
 
 impl Departure {
     /// Returns once the keeper does not count the attachment as held any more: it has ended, or it
-    /// was dropped and the keeper has heard so.
-    pub(crate) async fn over(&mut self) {
+    /// was dropped and the keeper has heard so. If another owner has taken the disk over, or an
+    /// operator has released it, the fence by which.
+    pub(crate) async fn over(&mut self) -> Option<Fence> {
         // The keeper's end is gone with what it knows of the attachment.
-        drop(self.0.wait_for(Option::is_some).await);
+        let by = (*self.ended.wait_for(Option::is_some).await.ok()?)?;
+        let own = by.generation > self.own.generation && by.owner() == self.own.owner();
+        (!own).then_some(by)
     }
 }
 
@@ -97,7 +103,10 @@ impl AttachedDisk {
 
     /// What tells when the keeper has let go of the attachment, also once it is dropped.
     pub(crate) fn departure(&self) -> Departure {
-        Departure(self.ended.clone())
+        Departure {
+            own: self.fence,
+            ended: self.ended.clone(),
+        }
     }
 
     fn check_change(&self) -> Result<(), OperationError> {

@@ -200,6 +200,9 @@ fn ending(of: Fence, by: Fence) -> String {
             tag.coordinator
         ),
         Mode::Shared => format!("generation {generation} was opened, for shared use"),
+        Mode::Reading { .. } => {
+            format!("generation {generation} was opened, to read while this process was away")
+        }
     }
 }
 

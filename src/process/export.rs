@@ -4,7 +4,8 @@
 //! others share the attachment, and after the last has gone nobody holds it. Who opens while the
 //! last is going waits until it has gone: two never hold it at a time. Once the attachment
 //! was fenced all connections on it are closed, since whatever their clients have cached may be
-//! stale; who opens the export then attaches afresh.
+//! stale. If that was another host's doing, nobody is let in any more: a kernel that reconnects has
+//! a filesystem and writes of before, and would put them on top of what the other one wrote.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -15,7 +16,9 @@ use tokio::sync::Mutex;
 
 use super::attached::{AttachedDisk, Departure};
 use super::attachments::Attachments;
-use crate::domain::{Attach, AttachKind, AttachRefusal, Content, Extent, OperationError, OwnerId};
+use crate::domain::{
+    Attach, AttachKind, AttachRefusal, Content, Extent, Generation, OperationError, OwnerId,
+};
 
 /// The longest rest before another try, when others attach at the same time.
 const REST_MAX: Duration = Duration::from_millis(50);
@@ -93,7 +96,9 @@ impl SectorExport for NbdExport {
             {
                 return Ok(disk);
             }
-            departure.over().await;
+            if let Some(by) = departure.over().await {
+                return Err(taken_over(by.generation));
+            }
         }
         let attached = self.attach().await;
         let disk = attached.map_err(|refusal| unavailable(&refusal))?;
@@ -131,6 +136,14 @@ impl SectorDevice for AttachedDisk {
     async fn lost(&self) {
         AttachedDisk::fenced(self).await;
     }
+}
+
+fn taken_over(by: Generation) -> Unavailable {
+    Unavailable(format!(
+        "the disk was taken over from this server, or released (generation {}), and its clients \
+         may have writes that are older; once none of them has it mounted, start the process again",
+        by.0
+    ))
 }
 
 /// What a client is told, and the log says.

@@ -1,5 +1,6 @@
 //! What the answers of a process mean to the attachment.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -7,9 +8,10 @@ use tokio::time::Instant;
 use super::session::{Check, Ended, Phase, Session};
 use crate::client::ClientError;
 use crate::client::failover::{AfterRefusal, Unfitting};
-use crate::client::network::Network;
+use crate::client::network::{Network, with_causes};
 use crate::client::work::Work;
 use crate::domain::{AttachRefusal, Fence, OperationError, ProcessState, StatusReport};
+use crate::net::NetError;
 use crate::wire::{Credit, RequestNumber, SessionAnswer};
 
 /// Between these is the pause after which an attach is tried again that met another.
@@ -149,7 +151,17 @@ impl<N: Network> Session<'_, N> {
         None
     }
 
-    /// The process is gone, or of no use.
+    /// The connection is over.
+    pub(super) fn broken(&mut self, error: &NetError) -> Ended {
+        let lost = self.lost(&with_causes(error));
+        match error {
+            NetError::Closed => Ended::Closed,
+            NetError::Broken(error) if error.kind() == ErrorKind::ConnectionReset => Ended::Closed,
+            _ => lost,
+        }
+    }
+
+    /// The process is of no use.
     pub(super) fn lost(&mut self, why: &str) -> Ended {
         let process = self.process;
         if let Phase::Attached { .. } = self.phase {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Driver, hear};
 use crate::client::ClientError;
-use crate::client::network::{Network, Receiver, Sender, with_causes};
+use crate::client::network::{Network, Receiver, Sender};
 use crate::domain::Rank;
 use crate::wire::{SessionAnswer, SessionQuestion};
 
@@ -20,7 +20,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(2);
 pub(super) enum Ended {
     /// With the attachment.
     Over(ClientError),
-    /// The process is gone, or of no use.
+    /// The process ended it, and takes nothing more of it.
+    Closed,
+    /// The process is of no use, but may still take what was sent to it.
     Lost,
     /// The process named another, or itself, for a new session.
     Elsewhere(Rank),
@@ -93,7 +95,7 @@ impl<'a, N: Network> Session<'a, N> {
                 biased;
                 received = self.receiver.receive(&mut self.answers) => match received {
                     Ok(()) => self.take_answers(),
-                    Err(error) => Some(self.lost(&with_causes(&error))),
+                    Err(error) => Some(self.broken(&error)),
                 },
                 () = hear(
                     &mut self.driver.commands,

@@ -197,6 +197,29 @@ async fn an_attachment_that_joined_is_over_with_its_session() {
     assert!(matches!(over, ClientError::UnknownOutcome), "{over}");
 }
 
+/// The process may only be slow: what was sent to it must not be carried out after what the device
+/// sends over its other gateway.
+#[tokio::test(start_paused = true)]
+async fn one_that_joined_is_not_over_before_its_process_has_forgotten_it() {
+    let mut stage = stage(3);
+    let attachment = Attachment::start(
+        stage.network.clone(),
+        &AttachOptions::join("disk", b"secret"),
+    );
+    let mut process = stage.session().await;
+    process.attach().await;
+    process.grant(fence(3, OwnerId([7; 16]))).await;
+    attachment.granted().await.unwrap();
+    let writing = write(&attachment, 5, 1);
+    assert_eq!(in_words(&process.questions().await), "write 5+1");
+    let silent_since = Instant::now();
+    let error = writing.await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::UnknownOutcome), "{error}");
+    let waited = silent_since.elapsed();
+    assert!(waited > DEAD_AFTER + Duration::from_secs(3), "{waited:?}");
+    stage.no_session();
+}
+
 #[tokio::test(start_paused = true)]
 async fn readers_attach_again_when_they_are_fenced() {
     let mut stage = stage(3);

@@ -15,8 +15,12 @@ use crate::wire::{SectorValues, SessionAnswer, SessionQuestion};
 
 fn gateway(stage: &Stage, options: AttachOptions) -> Arc<Gateway> {
     let network = stage.network.clone();
-    let kind = options.kind;
-    let attach = move || {
+    let (kind, take_over) = (options.kind, options.take_over);
+    let attach = move |take_over| {
+        let options = AttachOptions {
+            take_over,
+            ..options
+        };
         let attachment = Attachment::start(network.clone(), &options);
         async move {
             attachment.granted().await?;
@@ -24,7 +28,7 @@ fn gateway(stage: &Stage, options: AttachOptions) -> Arc<Gateway> {
         }
         .boxed()
     };
-    Arc::new(Gateway::with(Box::new(attach), 77, kind))
+    Arc::new(Gateway::with(Box::new(attach), 77, kind, take_over))
 }
 
 fn open(gateway: &Arc<Gateway>) -> JoinHandle<GatewayDevice> {
@@ -117,7 +121,7 @@ async fn a_client_that_leaves_while_it_waits_lets_the_next_one_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_was_fenced_is_lost_and_later_clients_attach_afresh() {
+async fn whoever_was_fenced_is_lost_and_nobody_is_let_in_any_more() {
     let mut stage = stage(3);
     let gateway = gateway(&stage, AttachOptions::exclusive());
     let opening = open(&gateway);
@@ -133,6 +137,46 @@ async fn whoever_was_fenced_is_lost_and_later_clients_attach_afresh() {
     let silent = timeout(Duration::from_secs(9), device.write(0, data(1))).await;
     assert!(silent.is_err(), "the end of the connection is its answer");
 
+    for device in [Some(device), None] {
+        let refused = gateway.open().await.unwrap_err();
+        assert!(refused.0.contains("start the gateway again"), "{refused}");
+        drop(device);
+    }
+    stage.no_session();
+}
+
+/// Its last client had gone when nobody had come back yet.
+#[tokio::test(start_paused = true)]
+async fn whoever_was_fenced_and_left_at_once_is_not_let_in_either() {
+    let mut stage = stage(3);
+    let gateway = gateway(&stage, AttachOptions::exclusive());
+    let opening = open(&gateway);
+    let mut process = stage.session().await;
+    let owner = process.attach().await.owner;
+    process.grant(fence(1, owner)).await;
+    let device = opening.await.unwrap();
+    let by = fence(2, OwnerId([7; 16]));
+    process.answer(SessionAnswer::Fenced { by }).await;
+    device.lost().await;
+    drop(device);
+    let refused = gateway.open().await.unwrap_err();
+    assert!(refused.0.contains("generation 2"), "{refused}");
+}
+
+/// It may have been the device's other gateway that went on through another process.
+#[tokio::test(start_paused = true)]
+async fn the_gateway_of_a_joined_device_attaches_afresh() {
+    let mut stage = stage(3);
+    let gateway = gateway(&stage, AttachOptions::join("disk", b"secret"));
+    let opening = open(&gateway);
+    let mut process = stage.session().await;
+    let owner = process.attach().await.owner;
+    process.grant(fence(1, owner)).await;
+    let device = opening.await.unwrap();
+    let by = fence(2, OwnerId([7; 16]));
+    process.answer(SessionAnswer::Fenced { by }).await;
+    device.lost().await;
+
     let again = open(&gateway);
     let mut process = stage.session().await;
     let attach = process.attach().await;
@@ -144,6 +188,24 @@ async fn whoever_was_fenced_is_lost_and_later_clients_attach_afresh() {
     assert_eq!(in_words(&process.questions().await), "", "it is another's");
     drop(again);
     assert_eq!(process.question().await, SessionQuestion::Detach);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_takes_the_disk_over_once() {
+    let mut stage = stage(3);
+    let mut options = AttachOptions::exclusive();
+    options.take_over = true;
+    let gateway = gateway(&stage, options);
+    for first in [true, false] {
+        let opening = open(&gateway);
+        let mut process = stage.session().await;
+        let attach = process.attach().await;
+        assert_eq!(attach.take_over, first);
+        process.grant(fence(1, attach.owner)).await;
+        drop(opening.await.unwrap());
+        assert_eq!(process.question().await, SessionQuestion::Detach);
+        process.answer(SessionAnswer::Detached).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -398,9 +398,9 @@ fn generations_that_nobody_counted_to_are_refused() {
         SessionQuestion::decode(bytes.into())
     };
     let answer = |number| {
-        let answer = SessionAnswer::Fenced {
+        let answer = SessionAnswer::AttachRefused(AttachRefusal::Fenced {
             by: Generation(number),
-        };
+        });
         let bytes = encoded(|out| answer.encode(out)).split_off(4);
         SessionAnswer::decode(bytes.into()).map(|decoded| decoded == answer)
     };
