@@ -189,6 +189,10 @@ fn whoever_comes_second_is_refused_unless_he_takes_over() {
     assert!(disk.closed(), "it has lost the disk");
     first.stderr_line("another attachment has taken the disk over");
     assert_eq!(processes.sector(0), Some(b'm'));
+    assert!(NbdClient::connect(&uri).is_err(), "it has writes of before");
+    first.stderr_line("start the gateway again");
+    first.stop();
+    let (first, uri) = gateway(&file, "");
     let mut again = NbdClient::connect(&uri).unwrap();
     assert_eq!(again.read(0, 4).unwrap(), b"mine");
     first.stop();
