@@ -12,5 +12,7 @@ for program in fio nbdinfo nbdkit python3; do
         exit 1
     }
 done
-cargo build --release --quiet --bin atdd --example classic_load
+# One after the other: together, the examples' features of tokio would get into `atdd` too.
+cargo build --release --quiet --bin atdd
+cargo build --release --quiet --example classic_load
 exec python3 -B scripts/bench.py "$@"
