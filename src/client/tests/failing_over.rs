@@ -176,20 +176,23 @@ async fn shared_changes_fail_and_reads_are_repeated() {
     reading.abort();
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_attachment_that_joined_is_over_with_its_session() {
-    let mut stage = stage(3);
-    let attachment = Attachment::start(
-        stage.network.clone(),
-        &AttachOptions::join("disk", b"secret"),
-    );
+/// An attachment that joined another's, with a write under way at its process.
+async fn joined(stage: &mut Stage) -> (Attachment, Process, Doing<()>) {
+    let options = AttachOptions::join("disk", b"secret");
+    let attachment = Attachment::start(stage.network.clone(), &options);
     let mut process = stage.session().await;
     process.attach().await;
-    let opener = OwnerId([7; 16]);
-    process.grant(fence(3, opener)).await;
+    process.grant(fence(3, OTHER)).await;
     attachment.granted().await.unwrap();
     let writing = write(&attachment, 5, 1);
     assert_eq!(in_words(&process.questions().await), "write 5+1");
+    (attachment, process, writing)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attachment_that_joined_is_over_with_its_session() {
+    let mut stage = stage(3);
+    let (attachment, process, writing) = joined(&mut stage).await;
     drop(process);
     let error = writing.await.unwrap().unwrap_err();
     assert!(matches!(error, ClientError::UnknownOutcome), "{error}");
@@ -202,16 +205,7 @@ async fn an_attachment_that_joined_is_over_with_its_session() {
 #[tokio::test(start_paused = true)]
 async fn one_that_joined_is_not_over_before_its_process_has_forgotten_it() {
     let mut stage = stage(3);
-    let attachment = Attachment::start(
-        stage.network.clone(),
-        &AttachOptions::join("disk", b"secret"),
-    );
-    let mut process = stage.session().await;
-    process.attach().await;
-    process.grant(fence(3, OwnerId([7; 16]))).await;
-    attachment.granted().await.unwrap();
-    let writing = write(&attachment, 5, 1);
-    assert_eq!(in_words(&process.questions().await), "write 5+1");
+    let (_attachment, _process, writing) = joined(&mut stage).await;
     let silent_since = Instant::now();
     let error = writing.await.unwrap().unwrap_err();
     assert!(matches!(error, ClientError::UnknownOutcome), "{error}");

@@ -31,6 +31,19 @@ fn gateway(stage: &Stage, options: AttachOptions) -> Arc<Gateway> {
     Arc::new(Gateway::with(Box::new(attach), 77, kind, take_over))
 }
 
+/// A gateway, its first client's device, and the process that granted it to this owner.
+async fn opened(
+    stage: &mut Stage,
+    options: AttachOptions,
+) -> (Arc<Gateway>, GatewayDevice, Process, OwnerId) {
+    let gateway = gateway(stage, options);
+    let opening = open(&gateway);
+    let mut process = stage.session().await;
+    let owner = process.attach().await.owner;
+    process.grant(fence(1, owner)).await;
+    (gateway, opening.await.unwrap(), process, owner)
+}
+
 fn open(gateway: &Arc<Gateway>) -> JoinHandle<GatewayDevice> {
     let gateway = Arc::clone(gateway);
     tokio::spawn(async move { gateway.open().await.unwrap() })
@@ -123,12 +136,8 @@ async fn a_client_that_leaves_while_it_waits_lets_the_next_one_try() {
 #[tokio::test(start_paused = true)]
 async fn whoever_was_fenced_is_lost_and_nobody_is_let_in_any_more() {
     let mut stage = stage(3);
-    let gateway = gateway(&stage, AttachOptions::exclusive());
-    let opening = open(&gateway);
-    let mut process = stage.session().await;
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
-    let device = opening.await.unwrap();
+    let options = AttachOptions::exclusive();
+    let (gateway, device, process, _) = opened(&mut stage, options).await;
     let quiet = timeout(Duration::from_secs(1), device.lost()).await;
     assert!(quiet.is_err());
     let by = fence(2, OwnerId([7; 16]));
@@ -149,12 +158,8 @@ async fn whoever_was_fenced_is_lost_and_nobody_is_let_in_any_more() {
 #[tokio::test(start_paused = true)]
 async fn whoever_was_fenced_and_left_at_once_is_not_let_in_either() {
     let mut stage = stage(3);
-    let gateway = gateway(&stage, AttachOptions::exclusive());
-    let opening = open(&gateway);
-    let mut process = stage.session().await;
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
-    let device = opening.await.unwrap();
+    let options = AttachOptions::exclusive();
+    let (gateway, device, process, _) = opened(&mut stage, options).await;
     let by = fence(2, OwnerId([7; 16]));
     process.answer(SessionAnswer::Fenced { by }).await;
     device.lost().await;
@@ -167,12 +172,8 @@ async fn whoever_was_fenced_and_left_at_once_is_not_let_in_either() {
 #[tokio::test(start_paused = true)]
 async fn the_gateway_of_a_joined_device_attaches_afresh() {
     let mut stage = stage(3);
-    let gateway = gateway(&stage, AttachOptions::join("disk", b"secret"));
-    let opening = open(&gateway);
-    let mut process = stage.session().await;
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
-    let device = opening.await.unwrap();
+    let options = AttachOptions::join("disk", b"secret");
+    let (gateway, device, process, owner) = opened(&mut stage, options).await;
     let by = fence(2, OwnerId([7; 16]));
     process.answer(SessionAnswer::Fenced { by }).await;
     device.lost().await;
