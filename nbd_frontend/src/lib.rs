@@ -117,6 +117,7 @@ mod seats;
 mod sector_locks;
 mod server;
 mod socket;
+mod unanswered;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
 pub use device::{
@@ -124,3 +125,4 @@ pub use device::{
 };
 pub use server::{Options, Server, ServerError};
 pub use socket::ListenError;
+pub use unanswered::{Change, Unanswered};

@@ -60,9 +60,11 @@ impl Holders {
         self.end_where(|granted| granted.id == id);
     }
 
-    /// Ends the attachments of an owner, and names them.
+    /// Ends the attachments of an owner, with those that joined it, and names them.
     pub(super) fn end_owner(&mut self, owner: OwnerId) -> Vec<AttachmentId> {
-        self.end_where(|granted| granted.holder.owner == owner)
+        self.end_where(|granted| {
+            granted.holder.owner == owner || granted.fence.owner() == Some(owner)
+        })
     }
 
     /// Ends the attachments of every other fence than this one, and names them.
@@ -508,8 +510,15 @@ mod tests {
 
         let ended = bench.holders.end_overtaken(exclusive(4, 1, 9));
         assert_eq!(ended, [AttachmentId(0)]);
+        bench.runs(2, 9, KEYED);
+        let joined = Holder {
+            kind: KEYED,
+            ..holder(1, 8, exclusive(4, 1, 9))
+        };
+        let fence = exclusive(4, 1, 9);
+        bench.holders.grant(AttachmentId(3), fence, joined);
         let ended = bench.holders.end_owner(OwnerId([9; 16]));
-        assert_eq!(ended, [AttachmentId(1)]);
+        assert_eq!(ended, [1, 2, 3].map(AttachmentId), "and who joined it");
         out.clear();
         bench.holders.publish(&mut out);
         let holders = Vec::new();

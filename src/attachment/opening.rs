@@ -14,6 +14,10 @@ pub(super) const ASKING: u8 = 0;
 /// The round of [`Question::Open`].
 pub(super) const OPENING: u8 = 1;
 
+/// How often a reader is told that it has waited long enough before it overtakes a writer who is
+/// about to come, through a process whose disk is slow: it might do so again and again.
+const WAITS_FOR_WRITER: u32 = 4;
+
 /// A client of this process that wants to attach.
 #[derive(Debug)]
 pub(super) struct Opening {
@@ -23,8 +27,9 @@ pub(super) struct Opening {
     pub(super) client: String,
     /// When the client asked, for people.
     pub(super) now: u64,
-    /// Whether it waits for more than a majority, where certain processes know better.
-    patient: bool,
+    /// How often it was told that it has waited long enough. As long as it was not it waits for
+    /// more than a majority, where certain processes know better.
+    waited: u32,
     phase: Phase,
 }
 
@@ -79,7 +84,7 @@ impl Opening {
             attach,
             client,
             now,
-            patient: true,
+            waited: 0,
             phase: Phase::Asking {
                 answers: BTreeMap::new(),
             },
@@ -103,7 +108,7 @@ impl Opening {
 
     /// Decides with what it has heard.
     pub(super) fn stop_waiting(&mut self) {
-        self.patient = false;
+        self.waited = self.waited.saturating_add(1);
     }
 
     /// Goes on to open this fence.
@@ -184,7 +189,7 @@ impl Opening {
             return Decision::Refuse(AttachRefusal::Fenced { by });
         }
         let generation = newest.generation();
-        match holders.bar(&self.attach, generation, answers, self.patient) {
+        match holders.bar(&self.attach, generation, answers, self.waited == 0) {
             Bar::Refused(refusal) => return Decision::Refuse(refusal),
             Bar::Unsure => return Decision::Wait,
             Bar::None if self.waits_for_writer(&newest, answers, around) => {
@@ -206,7 +211,7 @@ impl Opening {
         let mut coordinators = newest.coordinators();
         let unheard = coordinators.any(|rank| !heard.contains_key(&rank) && connected(rank));
         let reads = self.attach.kind == AttachKind::ReadOnly;
-        reads && self.patient && (unheard || around.contended)
+        reads && self.waited < WAITS_FOR_WRITER && (unheard || around.contended)
     }
 
     /// The generation that it goes on from; one that never writes has nothing to go on with.

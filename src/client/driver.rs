@@ -27,9 +27,9 @@ use crate::net::NetError;
 const DETACH_LIMIT: Duration = Duration::from_secs(3);
 
 /// When a process has surely dropped a session that this client has closed, or only thinks it has:
-/// three seconds after it heard the last of it (`net::Settings::client_dead_after`). The fourth one
-/// is for what is still under way; the closed socket gives up after less (`TCP_USER_TIMEOUT`).
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(4);
+/// three seconds after it heard the last of it (`net::Settings::client_dead_after`). The rest is for
+/// what is still under way; the closed socket gives up after less (`TCP_USER_TIMEOUT`).
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(6);
 
 /// Commands that are taken in at once.
 const COMMANDS_MAX: usize = 64;

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ClientError;
 use super::overlaps::Overlaps;
 use super::work::{BYTES_MAX, Work};
-use crate::domain::{Attach, AttachKind, AttachRefusal, Fence, OwnerId, Rank};
+use crate::domain::{Attach, AttachKind, AttachRefusal, Fence, Rank};
 use crate::wire::{Credit, RequestNumber, STATUS_BYTES_MAX, SectorValues, SessionQuestion};
 
 #[cfg(test)]
@@ -73,14 +73,9 @@ const SET_ASIDE: Credit = Credit {
 pub(super) struct Unfitting;
 
 impl<T> Failover<T> {
-    pub(super) fn new(owner: OwnerId, kind: AttachKind, take_over: bool) -> Self {
+    pub(super) fn new(wanted: Attach) -> Self {
         Self {
-            wanted: Attach {
-                owner,
-                kind,
-                take_over,
-                continues: None,
-            },
+            wanted,
             fence: None,
             room: None,
             requests: BTreeMap::new(),
@@ -137,7 +132,7 @@ impl<T> Failover<T> {
 
     /// What to do about a refusal; `Held` by an earlier attempt of this very owner goes away.
     pub(super) fn refused(&self, refusal: AttachRefusal) -> AfterRefusal {
-        let first = self.fence.is_none();
+        let first = self.fence.is_none() && self.wanted.continues.is_none();
         match refusal {
             AttachRefusal::Held(holder) if first && holder.owner != self.wanted.owner => {
                 AfterRefusal::Over(ClientError::Held(holder))

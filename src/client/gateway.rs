@@ -2,22 +2,26 @@
 //!
 //! Once another host has taken the disk over, nobody is let in any more: a kernel that reconnects
 //! has a filesystem and writes of before, and would put them on top of what the other one wrote.
-//! Whoever starts the gateway again says that there is none. (The gateways of a joined device let
-//! their clients in, since it may have been one of themselves that went on through another process.)
+//! Whoever starts the gateway again says that there is none. The same holds when clients left
+//! without an answer to what they had written, and another host had the disk before they came back.
+//!
+//! The gateways of a joined device do not know whether it was one of themselves that went on through
+//! another process. They let clients in as long as another one of them has the disk.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unavailable};
+use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unanswered, Unavailable};
 use tokio::sync::{Semaphore, watch};
 
 use super::{AttachOptions, Attachment, Client, ClientError};
 use crate::config::Cluster;
-use crate::domain::{AttachKind, Generation};
+use crate::domain::{AttachKind, Fence, Generation};
 use crate::wire::SectorValues;
 
 /// The disk as an NBD export: attached when its first client opens it, shared by all its clients,
@@ -25,7 +29,7 @@ use crate::wire::SectorValues;
 pub struct Gateway {
     attach: Attach,
     sectors: u64,
-    kind: AttachKind,
+    options: AttachOptions,
     /// Whether to take the disk over: the first time only, not from whoever comes later.
     take_over: AtomicBool,
     /// One client at a time attaches; the others find the disk attached then.
@@ -34,7 +38,7 @@ pub struct Gateway {
 }
 
 type Attach =
-    Box<dyn Fn(bool) -> BoxFuture<'static, Result<Attachment, ClientError>> + Send + Sync>;
+    Box<dyn Fn(AttachOptions) -> BoxFuture<'static, Result<Attachment, ClientError>> + Send + Sync>;
 
 /// What the clients have together.
 #[derive(Debug)]
@@ -46,9 +50,14 @@ enum Lent {
         attachment: Attachment,
         number: u64,
         users: usize,
+        unanswered: Unanswered,
     },
     /// Nothing any more; it becomes true when nobody counts the disk as held.
     Returning(watch::Receiver<bool>),
+    /// Nothing; clients had changes under this fence that they were not answered.
+    Owed(Fence),
+    /// Nothing, since this generation was opened; an attachment of the same device may be joined.
+    JoinsOnly(Generation),
     /// Nothing ever again, since this generation was opened.
     TakenOver(Generation),
 }
@@ -60,6 +69,7 @@ pub struct GatewayDevice {
     number: u64,
     kind: AttachKind,
     lent: Arc<Mutex<Lent>>,
+    unanswered: Unanswered,
     /// Whether there was a change of which nobody knows the outcome.
     unknown: watch::Sender<bool>,
 }
@@ -68,25 +78,20 @@ impl Gateway {
     /// The export of this cluster's disk, attached in this way.
     pub fn new(cluster: Cluster, options: AttachOptions) -> Self {
         let sectors = cluster.size.sectors();
-        let (kind, take_over) = (options.kind, options.take_over);
         let client = Client::new(cluster);
-        let attach = move |take_over| {
+        let attach = move |options| {
             let client = client.clone();
-            let options = AttachOptions {
-                take_over,
-                ..options
-            };
             async move { client.attach(options).await }.boxed()
         };
-        Self::with(Box::new(attach), sectors, kind, take_over)
+        Self::with(Box::new(attach), sectors, options)
     }
 
-    pub(super) fn with(attach: Attach, sectors: u64, kind: AttachKind, take_over: bool) -> Self {
+    pub(super) fn with(attach: Attach, sectors: u64, options: AttachOptions) -> Self {
         Self {
             attach,
             sectors,
-            kind,
-            take_over: AtomicBool::new(take_over),
+            options,
+            take_over: AtomicBool::new(options.take_over),
             turn: Semaphore::new(1),
             lent: Arc::new(Mutex::new(Lent::Nothing)),
         }
@@ -96,7 +101,7 @@ impl Gateway {
     pub async fn returned(&self) {
         let returning = match &*lock(&self.lent) {
             Lent::Returning(done) => done.clone(),
-            Lent::Nothing | Lent::Attached { .. } | Lent::TakenOver(_) => return,
+            _ => return,
         };
         wait(returning).await;
     }
@@ -104,56 +109,84 @@ impl Gateway {
     /// The attachment that is there, if it is of any use.
     fn join(&self) -> Result<Option<GatewayDevice>, Unavailable> {
         let mut lent = lock(&self.lent);
-        if let Lent::Attached { attachment, .. } = &*lent
-            && let Some(by) = taken_over(attachment, self.kind)
+        if let Lent::Attached {
+            attachment,
+            unanswered,
+            ..
+        } = &*lent
+            && attachment.is_over()
         {
-            *lent = Lent::TakenOver(by);
+            *lent = left_by(attachment, unanswered, self.options.kind);
         }
         match &mut *lent {
             Lent::Attached {
                 attachment,
                 number,
                 users,
-            } if !attachment.is_over() => {
+                unanswered,
+            } => {
                 *users += 1;
-                let (attachment, number) = (attachment.clone(), *number);
-                Ok(Some(self.device(attachment, number)))
+                Ok(Some(GatewayDevice {
+                    attachment: attachment.clone(),
+                    number: *number,
+                    kind: self.options.kind,
+                    lent: Arc::clone(&self.lent),
+                    unanswered: unanswered.clone(),
+                    unknown: watch::Sender::new(false),
+                }))
             }
-            Lent::TakenOver(by) => Err(Unavailable(format!(
-                "the disk was taken over from this gateway, or released (generation {}), and its \
-                 clients may have writes that are older; once none of them has it mounted, start \
-                 the gateway again",
-                by.0
-            ))),
+            Lent::TakenOver(by) => Err(unavailable(*by)),
             _ => Ok(None),
         }
     }
 
-    fn lend(&self, attachment: Attachment) -> GatewayDevice {
-        let number = rand::random();
-        *lock(&self.lent) = Lent::Attached {
-            attachment: attachment.clone(),
-            number,
-            users: 1,
-        };
-        self.device(attachment, number)
+    /// The generation since which this gateway may attach only where another one of its device has.
+    fn must_join(&self) -> Option<Generation> {
+        match &*lock(&self.lent) {
+            Lent::JoinsOnly(by) => Some(*by),
+            _ => None,
+        }
     }
 
-    fn device(&self, attachment: Attachment, number: u64) -> GatewayDevice {
-        GatewayDevice {
-            attachment,
-            number,
-            kind: self.kind,
-            lent: Arc::clone(&self.lent),
-            unknown: watch::Sender::new(false),
+    /// What a client is told, with the remedy.
+    fn refused(&self, error: &ClientError) -> Unavailable {
+        let remedy = match error {
+            ClientError::Held(_) if self.options.take_over => {
+                ": with --take-over, which this gateway did once; start it again to do so again"
+            }
+            ClientError::Held(_) => " by starting the gateway with --take-over",
+            _ => "",
+        };
+        Unavailable(format!("{error}{remedy}"))
+    }
+
+    /// How to attach now.
+    fn options(&self) -> AttachOptions {
+        let continues = match &*lock(&self.lent) {
+            Lent::Owed(fence) => Some(*fence),
+            _ => None,
+        };
+        AttachOptions {
+            take_over: self.take_over.load(Ordering::Relaxed) && continues.is_none(),
+            continues,
+            ..self.options
         }
+    }
+
+    fn lend(&self, attachment: Attachment) {
+        *lock(&self.lent) = Lent::Attached {
+            attachment,
+            number: rand::random(),
+            users: 0,
+            unanswered: Unanswered::default(),
+        };
     }
 }
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway")
-            .field("kind", &self.kind)
+            .field("kind", &self.options.kind)
             .finish_non_exhaustive()
     }
 }
@@ -168,24 +201,48 @@ impl SectorExport for Gateway {
     async fn open(&self) -> Result<GatewayDevice, Unavailable> {
         let turn = self.turn.acquire().await;
         let _turn = turn.expect("the semaphore is never closed");
+        // What the last client left may still count as held.
+        self.returned().await;
         if let Some(device) = self.join()? {
             return Ok(device);
         }
-        // What the last client left may still count as held.
-        self.returned().await;
-        match (self.attach)(self.take_over.load(Ordering::Relaxed)).await {
+        let options = self.options();
+        match (self.attach)(options).await {
             Ok(attachment) => {
+                if let Some(by) = self.must_join()
+                    && !attachment.has_joined()
+                {
+                    attachment.detach().await;
+                    return Err(unavailable(by));
+                }
                 self.take_over.store(false, Ordering::Relaxed);
                 let generation = attachment.fence().generation.0;
                 tracing::info!(generation, "attached the disk");
-                Ok(self.lend(attachment))
+                self.lend(attachment);
             }
-            Err(error) => Err(Unavailable(error.to_string())),
+            Err(ClientError::Fenced { by }) if options.continues.is_some() => {
+                *lock(&self.lent) = Lent::TakenOver(by);
+            }
+            Err(error) => return Err(self.refused(&error)),
         }
+        let device = self.join()?;
+        device.ok_or_else(|| Unavailable("the attachment has ended at once".to_owned()))
     }
 }
 
 impl GatewayDevice {
+    async fn changed(
+        &self,
+        changing: impl Future<Output = Result<(), ClientError>>,
+    ) -> Result<(), DeviceError> {
+        let change = self.unanswered.begin();
+        let outcome = changing.await;
+        if outcome.is_ok() {
+            change.answered();
+        }
+        self.answered(outcome).await
+    }
+
     /// What the client hears of it. Requests that were under way when another took the disk over
     /// are not answered at all: their client finds its connection closed and sends them over
     /// another one, where an error would reach its filesystem.
@@ -217,13 +274,13 @@ impl SectorDevice for GatewayDevice {
     }
 
     async fn write(&self, first: u64, data: Bytes) -> Result<(), DeviceError> {
-        let written = self.attachment.write(first, data).await;
-        self.answered(written).await
+        let written = self.attachment.write(first, data);
+        self.changed(written).await
     }
 
     async fn discard(&self, first: u64, count: u64) -> Result<(), DeviceError> {
-        let discarded = self.attachment.discard(first, count).await;
-        self.answered(discarded).await
+        let discarded = self.attachment.discard(first, count);
+        self.changed(discarded).await
     }
 
     async fn flush(&self) -> Result<(), DeviceError> {
@@ -256,31 +313,44 @@ impl Drop for GatewayDevice {
             // Since this attachment was over, another has taken its place.
             _ => return,
         }
-        if let Some(by) = taken_over(&self.attachment, self.kind) {
-            *lent = Lent::TakenOver(by);
+        if self.attachment.is_over() {
+            *lent = left_by(&self.attachment, &self.unanswered, self.kind);
             return;
         }
         let (sender, done) = watch::channel(false);
         *lent = Lent::Returning(done);
-        let attachment = self.attachment.clone();
+        drop(lent);
+        let (attachment, unanswered) = (self.attachment.clone(), self.unanswered.clone());
+        let (kind, lent) = (self.kind, Arc::clone(&self.lent));
         tokio::spawn(async move {
-            let was_over = attachment.is_over();
-            attachment.detach().await;
-            if !was_over {
-                tracing::info!("gave the disk back");
-            }
+            attachment.clone().detach().await;
+            tracing::info!("gave the disk back");
+            *lock(&lent) = left_by(&attachment, &unanswered, kind);
             sender.send_replace(true);
         });
     }
 }
 
-/// The generation that ended the attachment for good, if one has.
-fn taken_over(attachment: &Attachment, kind: AttachKind) -> Option<Generation> {
+/// What an attachment leaves behind that is over.
+fn left_by(attachment: &Attachment, unanswered: &Unanswered, kind: AttachKind) -> Lent {
     match (attachment.ending(), kind) {
-        (_, AttachKind::Exclusive { join: Some(_) }) => None,
-        (Some(ClientError::Fenced { by }), _) => Some(by),
-        _ => None,
+        (Some(ClientError::Fenced { by }), AttachKind::Exclusive { join: Some(_) }) => {
+            Lent::JoinsOnly(by)
+        }
+        (Some(ClientError::Fenced { by }), _) => Lent::TakenOver(by),
+        (_, AttachKind::Exclusive { join: None }) if unanswered.is_any() => {
+            Lent::Owed(attachment.fence())
+        }
+        _ => Lent::Nothing,
     }
+}
+
+fn unavailable(by: Generation) -> Unavailable {
+    Unavailable(format!(
+        "the disk was taken over from this gateway, or released (generation {}), and its clients \
+         may have writes that are older; once none of them has it mounted, start the gateway again",
+        by.0
+    ))
 }
 
 fn pieces(values: Vec<SectorValues>) -> Vec<Piece> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::domain::{AttachKind, JoinKey};
+use crate::domain::{AttachKind, Fence, JoinKey};
 
 /// How a client attaches: [`exclusive`](Self::exclusive) is the usual way.
 #[derive(Copy, Clone, Debug)]
@@ -14,8 +14,12 @@ pub struct AttachOptions {
     pub kind: AttachKind,
     /// Whether to fence whoever holds the disk, instead of being refused.
     pub take_over: bool,
+    /// The fence of an earlier exclusive attachment, to go on from: it is refused, as fenced, if
+    /// another owner had the disk since then. Never given by the gateways of one device together.
+    pub continues: Option<Fence>,
     /// How long an attach, and each operation, waits for a majority before it fails; `None` for as
-    /// long as it takes. An operation that failed so keeps its sectors, and may still take effect.
+    /// long as it takes. An operation that failed so keeps its sectors, and may still take effect:
+    /// not for gateways of one device, whose kernel would send it over another one.
     pub deadline: Option<Duration>,
 }
 
@@ -45,6 +49,7 @@ impl AttachOptions {
         Self {
             kind,
             take_over: false,
+            continues: None,
             deadline: None,
         }
     }

@@ -30,6 +30,16 @@ pub(crate) struct Departure {
 }
 
 impl Departure {
+    /// The fence that the attachment had.
+    pub(crate) fn own(&self) -> Fence {
+        self.own
+    }
+
+    /// Whether the attachment has ended before it was given back.
+    pub(crate) fn was_ended(&self) -> bool {
+        self.ended.borrow().is_some()
+    }
+
     /// Returns once the keeper does not count the attachment as held any more: it has ended, or it
     /// was dropped and the keeper has heard so. If another owner has taken the disk over, or an
     /// operator has released it, the fence by which.

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::attached::{AttachedDisk, Departure};
 use super::attachments::Attachments;
 use crate::domain::{
-    Attach, AttachKind, AttachRefusal, Content, Extent, Generation, OperationError, OwnerId,
+    Attach, AttachKind, AttachRefusal, Content, Extent, Fence, Generation, OperationError, OwnerId,
 };
 
 /// The longest rest before another try, when others attach at the same time.
@@ -57,18 +57,20 @@ impl NbdExport {
         assert!(self.uri.set(uri).is_ok(), "a server has one address");
     }
 
-    async fn attach(&self) -> Result<AttachedDisk, AttachRefusal> {
+    /// Attaches, to go on from an earlier attachment if that was ended.
+    async fn attach(&self, before: Option<Fence>) -> Result<AttachedDisk, AttachRefusal> {
         let uri = self
             .uri
             .get()
             .map_or("an address of its own", String::as_str);
         let client = format!("NBD at {uri}");
+        let owner = before.and_then(Fence::owner);
         loop {
             let attach = Attach {
-                owner: OwnerId(rand::random()),
+                owner: owner.unwrap_or_else(|| OwnerId(rand::random())),
                 kind: AttachKind::Exclusive { join: None },
                 take_over: false,
-                continues: None,
+                continues: before.map(|fence| fence.generation),
             };
             match self.attachments.attach(attach, &client).await {
                 Err(AttachRefusal::Contended) => {
@@ -100,8 +102,15 @@ impl SectorExport for NbdExport {
                 return Err(taken_over(by.generation));
             }
         }
-        let attached = self.attach().await;
-        let disk = attached.map_err(|refusal| unavailable(&refusal))?;
+        // Its clients may send again what they were not answered: only if nobody else came between.
+        let before = shared.as_ref().map(|shared| &shared.departure);
+        let before = before.filter(|departure| departure.was_ended());
+        let before = before.map(Departure::own);
+        let disk = match self.attach(before).await {
+            Ok(disk) => disk,
+            Err(AttachRefusal::Fenced { by }) => return Err(taken_over(by)),
+            Err(refusal) => return Err(unavailable(&refusal)),
+        };
         let disk = Arc::new(disk);
         *shared = Some(Shared {
             departure: disk.departure(),

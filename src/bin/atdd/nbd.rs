@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use atdd::client::{AttachOptions, Gateway};
 use atdd::config::{ClientKey, Cluster};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use nbd_frontend::{Address, DEFAULT_PORT, Options, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,7 +49,7 @@ pub(crate) struct Nbd {
     #[arg(short, long, conflicts_with_all = ["take_over", "join", "shared"])]
     read_only: bool,
 
-    /// Take the disk over from whoever holds it, each time it is attached
+    /// Take the disk over from whoever holds it when the first client opens it
     ///
     /// Whatever they have not been answered by then is lost to them, and may or may not happen.
     #[arg(long)]
@@ -58,7 +59,7 @@ pub(crate) struct Nbd {
     ///
     /// Their clients count as one: the kernel's `nbd-client` over several connections, or
     /// multipath. Never use it for two hosts that each mount the disk.
-    #[arg(long, value_name = "NAME", conflicts_with = "shared")]
+    #[arg(long, value_name = "NAME", conflicts_with = "shared", value_parser = NonEmptyStringValueParser::new())]
     join: Option<String>,
 
     /// The secret of the gateways of that name, in the form of a client key: 64 hex digits, in a
@@ -74,8 +75,9 @@ pub(crate) struct Nbd {
 
     /// Fail what has waited for a majority for so many seconds [default: wait for ever]
     ///
-    /// A filesystem that sees such a failure may go read-only until it is checked.
-    #[arg(long, value_name = "S")]
+    /// A filesystem that sees such a failure may go read-only until it is checked. Not with
+    /// `--join`: what failed may still happen, after what was sent over another gateway.
+    #[arg(long, value_name = "S", conflicts_with = "join")]
     io_timeout: Option<NonZeroU64>,
 }
 

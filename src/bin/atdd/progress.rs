@@ -17,7 +17,7 @@ impl Progress {
     /// Of so many bytes, if that is known.
     pub(crate) fn new(bytes: Option<u64>) -> Self {
         let template = match bytes {
-            Some(_) => "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
+            Some(_) => "{bar:24} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
             None => "{spinner} {bytes} {bytes_per_sec}",
         };
         let style = ProgressStyle::with_template(template).expect("the template is a constant");

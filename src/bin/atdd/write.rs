@@ -110,11 +110,13 @@ async fn copy(disk: &Attachment, first: u64, mut input: Input) -> Result<u64> {
             while !under_way.is_empty() {
                 written(under_way.next().await, &progress)?;
             }
+            let done = match next.checked_sub(1).filter(|&last| last >= first) {
+                Some(last) => format!("sectors {first} to {last} are written"),
+                None => "nothing is written".to_owned(),
+            };
             bail!(
-                "the input is longer than the disk, which ends after sector {}; sectors {first} to \
-                 {} are written",
-                end - 1,
-                next.saturating_sub(1)
+                "the input is longer than the disk, which ends after sector {}; {done}",
+                end - 1
             );
         }
         let at = next;

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Generation, Holder, Incarnation, JoinKey, Mode, Tag};
+use crate::domain::{Generation, Holder, Incarnation, JoinKey, Mode, OwnerId, Tag};
 
 const OWN: OwnerId = OwnerId([1; 16]);
 const OTHER: OwnerId = OwnerId([2; 16]);
@@ -10,6 +10,15 @@ const ROOMY: Credit = Credit {
     requests: 100,
     bytes: 64 << 20,
 };
+
+fn new<T>(kind: AttachKind, take_over: bool) -> Failover<T> {
+    Failover::new(Attach {
+        owner: OWN,
+        kind,
+        take_over,
+        continues: None,
+    })
+}
 
 fn rank(number: u8) -> Rank {
     Rank::new(number).unwrap()
@@ -42,7 +51,7 @@ fn write(first: u64, count: usize) -> Work {
 }
 
 fn alone() -> Failover<&'static str> {
-    Failover::new(OWN, AttachKind::Exclusive { join: None }, false)
+    new(AttachKind::Exclusive { join: None }, false)
 }
 
 /// The first sectors of what is sent next, as far as the credit goes.
@@ -83,7 +92,7 @@ fn what_was_unanswered_is_sent_again_in_order_and_before_what_came_later() {
 #[test]
 fn a_gateway_that_joined_the_same_generation_again_repeats_no_change() {
     let join = Some(JoinKey([7; 32]));
-    let mut failover = Failover::new(OWN, AttachKind::Exclusive { join }, false);
+    let mut failover = new(AttachKind::Exclusive { join }, false);
     failover.granted(exclusive(5, OTHER), ROOMY).unwrap();
     failover.ask(write(1, 1), "sent");
     failover.ask(Work::Read { first: 2, count: 1 }, "read");
@@ -121,7 +130,7 @@ fn a_change_that_was_sent_once_counts_so_after_a_session_that_had_no_room_for_it
 
 #[test]
 fn shared_changes_are_never_repeated() {
-    let mut failover = Failover::new(OWN, AttachKind::Shared, false);
+    let mut failover = new(AttachKind::Shared, false);
     failover.granted(shared(3), ROOMY).unwrap();
     failover.ask(write(1, 1), "sent");
     failover.ask(Work::Flush, "flush");
@@ -138,7 +147,7 @@ fn shared_changes_are_never_repeated() {
 
 #[test]
 fn readers_follow_newer_generations() {
-    let mut failover = Failover::new(OWN, AttachKind::ReadOnly, false);
+    let mut failover = new(AttachKind::ReadOnly, false);
     failover.granted(exclusive(3, OTHER), ROOMY).unwrap();
     failover.ask(Work::Read { first: 7, count: 1 }, "read");
     assert_eq!(sends(&mut failover), [7]);
@@ -210,9 +219,26 @@ fn refusals_end_the_attachment_only_where_they_are_final() {
     assert!(matches!(fenced, AfterRefusal::Over(ClientError::Fenced { by: newer }) if newer == by));
 }
 
+/// A new attachment that goes on from an earlier one asks as if it were that one.
+#[test]
+fn who_begins_by_going_on_may_be_fenced_at_once() {
+    let mut failover: Failover<()> = Failover::new(Attach {
+        owner: OWN,
+        kind: AttachKind::Exclusive { join: None },
+        take_over: false,
+        continues: Some(Generation(5)),
+    });
+    assert_eq!(failover.attach().continues, Some(Generation(5)));
+    let by = Generation(7);
+    let fenced = failover.refused(AttachRefusal::Fenced { by });
+    assert!(matches!(fenced, AfterRefusal::Over(ClientError::Fenced { by: newer }) if newer == by));
+    failover.granted(exclusive(8, OWN), ROOMY).unwrap();
+    assert_eq!(failover.attach().continues, Some(Generation(8)));
+}
+
 #[test]
 fn only_the_first_attach_takes_over() {
-    let mut failover: Failover<()> = Failover::new(OWN, AttachKind::Shared, true);
+    let mut failover: Failover<()> = new(AttachKind::Shared, true);
     assert!(failover.attach().take_over);
     failover.granted(shared(5), ROOMY).unwrap();
     assert!(!failover.attach().take_over);

@@ -15,12 +15,7 @@ use crate::wire::{SectorValues, SessionAnswer, SessionQuestion};
 
 fn gateway(stage: &Stage, options: AttachOptions) -> Arc<Gateway> {
     let network = stage.network.clone();
-    let (kind, take_over) = (options.kind, options.take_over);
-    let attach = move |take_over| {
-        let options = AttachOptions {
-            take_over,
-            ..options
-        };
+    let attach = move |options| {
         let attachment = Attachment::start(network.clone(), &options);
         async move {
             attachment.granted().await?;
@@ -28,7 +23,7 @@ fn gateway(stage: &Stage, options: AttachOptions) -> Arc<Gateway> {
         }
         .boxed()
     };
-    Arc::new(Gateway::with(Box::new(attach), 77, kind, take_over))
+    Arc::new(Gateway::with(Box::new(attach), 77, options))
 }
 
 /// A gateway, its first client's device, and the process that granted it to this owner.
@@ -113,7 +108,7 @@ async fn a_client_is_told_who_holds_the_disk() {
     assert_eq!(
         text,
         "the disk is held by 10.0.0.9:5000 through process 2 since 2001-09-09 01:46:40 UTC; \
-         detach it there, or take it over"
+         detach it there, or take it over by starting the gateway with --take-over"
     );
 }
 
@@ -168,27 +163,37 @@ async fn whoever_was_fenced_and_left_at_once_is_not_let_in_either() {
     assert!(refused.0.contains("generation 2"), "{refused}");
 }
 
-/// It may have been the device's other gateway that went on through another process.
+/// It may have been the device's other gateway that went on through another process, or another
+/// host; whoever opens a generation of his own does not know.
 #[tokio::test(start_paused = true)]
-async fn the_gateway_of_a_joined_device_attaches_afresh() {
+async fn a_gateway_of_a_joined_device_that_was_fenced_only_joins() {
     let mut stage = stage(3);
     let options = AttachOptions::join("disk", b"secret");
     let (gateway, device, process, owner) = opened(&mut stage, options).await;
-    let by = fence(2, OwnerId([7; 16]));
+    let other = OwnerId([7; 16]);
+    let by = fence(2, other);
     process.answer(SessionAnswer::Fenced { by }).await;
     device.lost().await;
-
-    let again = open(&gateway);
-    let mut process = stage.session().await;
-    let attach = process.attach().await;
-    assert_ne!(attach.owner, owner);
-    assert_eq!(attach.continues, None);
-    process.grant(fence(3, attach.owner)).await;
-    let again = again.await.unwrap();
+    for joins in [false, true] {
+        let opening = Arc::clone(&gateway);
+        let opening = tokio::spawn(async move { opening.open().await });
+        let mut process = stage.session().await;
+        let attach = process.attach().await;
+        assert_ne!(attach.owner, owner);
+        assert_eq!(attach.continues, None);
+        let opener = if joins { other } else { attach.owner };
+        process.grant(fence(3, opener)).await;
+        if joins {
+            drop(opening.await.unwrap().unwrap());
+            assert_eq!(process.question().await, SessionQuestion::Detach);
+        } else {
+            assert_eq!(process.question().await, SessionQuestion::Detach);
+            process.answer(SessionAnswer::Detached).await;
+            let refused = opening.await.unwrap().unwrap_err();
+            assert!(refused.0.contains("generation 2"), "{refused}");
+        }
+    }
     drop(device);
-    assert_eq!(in_words(&process.questions().await), "", "it is another's");
-    drop(again);
-    assert_eq!(process.question().await, SessionQuestion::Detach);
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,6 +247,65 @@ async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shar
         } else {
             device.lost().await;
             assert!(!writing.is_finished());
+        }
+    }
+}
+
+/// A client that leaves with a write under way; its device, and the write.
+async fn leaves(device: GatewayDevice, process: &mut Process) {
+    let device = Arc::new(device);
+    let writing = Arc::clone(&device);
+    let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+    assert_eq!(in_words(&process.questions().await), "write 0+1");
+    writing.abort();
+    writing.await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_is_noticed_while_the_disk_is_given_back() {
+    let mut stage = stage(3);
+    let options = AttachOptions::exclusive();
+    let (gateway, device, mut process, _) = opened(&mut stage, options).await;
+    leaves(device, &mut process).await;
+    sleep(Duration::from_millis(10)).await;
+    let by = fence(2, OwnerId([7; 16]));
+    process.answer(SessionAnswer::Fenced { by }).await;
+    let refused = gateway.open().await.unwrap_err();
+    assert!(refused.0.contains("start the gateway again"), "{refused}");
+    stage.no_session();
+}
+
+/// Whoever had the disk meanwhile, and gave it back, wrote something newer than what the client was
+/// not answered.
+#[tokio::test(start_paused = true)]
+async fn whoever_left_unanswered_comes_back_only_if_nobody_had_the_disk() {
+    for fenced in [false, true] {
+        let mut stage = stage(3);
+        let options = AttachOptions::exclusive();
+        let (gateway, device, mut process, owner) = opened(&mut stage, options).await;
+        stage.set_all(Meets::Refuses);
+        leaves(device, &mut process).await;
+        drop(process);
+        gateway.returned().await;
+        stage.set_all(Meets::Opens);
+        let opening = Arc::clone(&gateway);
+        let opening = tokio::spawn(async move { opening.open().await });
+        let mut process = stage.session().await;
+        let attach = process.attach().await;
+        assert_eq!(
+            (attach.owner, attach.continues),
+            (owner, Some(Generation(1)))
+        );
+        if fenced {
+            let refusal = AttachRefusal::Fenced { by: Generation(5) };
+            process.answer(SessionAnswer::AttachRefused(refusal)).await;
+            let refused = opening.await.unwrap().unwrap_err();
+            assert!(refused.0.contains("generation 5"), "{refused}");
+            assert!(gateway.open().await.is_err());
+            stage.no_session();
+        } else {
+            process.grant(fence(2, owner)).await;
+            opening.await.unwrap().unwrap();
         }
     }
 }

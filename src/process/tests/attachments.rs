@@ -315,22 +315,32 @@ async fn an_export_is_held_from_its_first_client_to_its_last() {
 
 /// What followed is the owner's own, so nobody has written in between.
 #[tokio::test]
-async fn an_export_that_was_overtaken_by_readers_only_is_attached_afresh() {
-    let nodes = three().await;
-    let export = NbdExport::new(nodes[0].attachments.clone());
-    let first = within_reason(export.open()).await.unwrap();
-    let fence = crate::net::Attached::fence(&*first);
-    let continuing = Attach {
-        owner: fence.owner().expect("it is exclusive"),
-        continues: Some(fence.generation),
-        ..exclusive(1)
-    };
-    let later = within_reason(attached(&nodes[1], continuing)).await;
-    within_reason(SectorDevice::lost(&first)).await;
-    drop(later);
-    heard_of().await;
-    let second = within_reason(export.open()).await.unwrap();
-    assert!(!Arc::ptr_eq(&first, &second));
+async fn an_export_that_was_overtaken_by_its_own_goes_on_unless_another_followed() {
+    for another in [false, true] {
+        let nodes = three().await;
+        let export = NbdExport::new(nodes[0].attachments.clone());
+        let first = within_reason(export.open()).await.unwrap();
+        let fence = crate::net::Attached::fence(&*first);
+        let continuing = Attach {
+            owner: fence.owner().expect("it is exclusive"),
+            continues: Some(fence.generation),
+            ..exclusive(1)
+        };
+        drop(within_reason(attached(&nodes[1], continuing)).await);
+        within_reason(SectorDevice::lost(&first)).await;
+        if another {
+            drop(within_reason(attached(&nodes[1], take_over(9))).await);
+        }
+        heard_of().await;
+        let second = within_reason(export.open()).await;
+        if another {
+            let refused = second.unwrap_err();
+            assert!(refused.0.contains("start the process again"), "{refused}");
+            assert!(within_reason(export.open()).await.is_err());
+        } else {
+            assert!(!Arc::ptr_eq(&first, &second.unwrap()));
+        }
+    }
 }
 
 /// To the export the last client had gone as soon as nobody had its device, and to the keeper only
