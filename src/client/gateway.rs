@@ -32,6 +32,9 @@ pub struct Gateway {
     options: AttachOptions,
     /// Whether to take the disk over: the first time only, not from whoever comes later.
     take_over: AtomicBool,
+    /// Of all attachments: whoever opened the export since may have been another client than the one
+    /// that is to come back.
+    unanswered: Unanswered,
     /// One client at a time attaches; the others find the disk attached then.
     turn: Semaphore,
     lent: Arc<Mutex<Lent>>,
@@ -92,6 +95,7 @@ impl Gateway {
             sectors,
             options,
             take_over: AtomicBool::new(options.take_over),
+            unanswered: Unanswered::default(),
             turn: Semaphore::new(1),
             lent: Arc::new(Mutex::new(Lent::Nothing)),
         }
@@ -178,7 +182,7 @@ impl Gateway {
             attachment,
             number: rand::random(),
             users: 0,
-            unanswered: Unanswered::default(),
+            unanswered: self.unanswered.clone(),
         };
     }
 }

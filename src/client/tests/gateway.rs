@@ -305,7 +305,13 @@ async fn whoever_left_unanswered_comes_back_only_if_nobody_had_the_disk() {
             stage.no_session();
         } else {
             process.grant(fence(2, owner)).await;
-            opening.await.unwrap().unwrap();
+            drop(opening.await.unwrap().unwrap());
+            assert_eq!(process.question().await, SessionQuestion::Detach);
+            process.answer(SessionAnswer::Detached).await;
+            // It may have been another client, which only looked at the disk.
+            let _opening = open(&gateway);
+            let attach = stage.session().await.attach().await;
+            assert_eq!(attach.continues, Some(Generation(2)));
         }
     }
 }
