@@ -136,6 +136,8 @@ fn shutdown_ends_a_connection_whose_device_is_lost_and_the_other_way_round() {
             server.stop();
         } else {
             server.stop();
+            // Whichever a connection sees first counts; it is to be the stop.
+            std::thread::sleep(std::time::Duration::from_secs(1));
             server.device.lose_devices();
         }
         if !lost_first {
