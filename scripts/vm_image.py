@@ -1,0 +1,157 @@
+"""Debian's kernels unpacked, and the initramfs of a guest that boots them; kept between runs."""
+
+import hashlib
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+CACHE = Path("target/vm")
+# What a guest loads of its kernel, each with what it depends on.
+MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "nbd", "ext4", "xfs", "configfs", "sha256_ssse3"]
+# Programs of the host that a guest runs, each with its libraries.
+PROGRAMS = ["nbd-client", "mkfs.ext4", "fsck.ext4", "mkfs.xfs", "xfs_repair", "fio", "fstrim",
+            "sfdisk", "blkdiscard", "blockdev"]
+BUSYBOX = "busybox"
+
+
+def run(*command, **options):
+    """Runs a command, and ends the script with its words when it fails."""
+    finished = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, **options)
+    if finished.returncode != 0:
+        sys.exit(f"failed: {' '.join(map(str, command))}\n{finished.stdout}{finished.stderr}")
+    return finished.stdout
+
+
+def newest(package, series):
+    """The newest package of a kernel series, such as `linux-image` of 6.1, that apt knows."""
+    pattern = rf"^{package}-{re.escape(series)}\.[0-9]+(-[0-9]+)?(\+deb[0-9]+)?-amd64$"
+    names = run("apt-cache", "search", "--names-only", pattern).split("\n")
+    names = [name.split()[0] for name in names if name]
+    if not names:
+        sys.exit(f"apt knows no {package} of Linux {series}: run apt-get update, on Debian 12 "
+                 "with bookworm-security among its sources")
+    return max(names, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+
+
+def unpacked(package, unpack=None):
+    """The directory with the contents of a package, which is downloaded where it is not there.
+    `unpack` may take what is needed out of the directory into another."""
+    directory = CACHE / "packages" / package
+    if directory.is_dir():
+        return directory
+    fresh = directory.with_name(f"{package}.part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    print(f"vm: downloading {package}", flush=True)
+    run("apt-get", "-qq", "-o", "Acquire::Retries=3", "download", package, cwd=fresh)
+    [archive] = fresh.glob("*.deb")
+    run("dpkg-deb", "--extract", archive, fresh)
+    archive.unlink()
+    fresh.rename(directory)
+    return directory
+
+
+class Kernel:
+    """A kernel of Debian's by its series."""
+
+    def __init__(self, series):
+        self.package = newest("linux-image", series)
+        self.version = self.package.removeprefix("linux-image-")
+        self.root = unpacked(self.package)
+        self.image = self.root / "boot" / f"vmlinuz-{self.version}"
+        self.modules = self.root / "lib" / "modules" / self.version
+        if not (self.modules / "modules.dep").exists():
+            run("depmod", "-b", self.root, self.version)
+
+    def headers(self):
+        """What a module for this kernel is built against."""
+        own = unpacked(f"linux-headers-{self.version}")
+        build = own / "usr" / "src" / f"linux-headers-{self.version}"
+        common = self.version.removesuffix("-amd64") + "-common"
+        series = ".".join(self.version.split(".")[:2])
+        sources = unpacked(f"linux-headers-{common}")
+        tools = unpacked(f"linux-kbuild-{series}" if series == "6.1"
+                         else f"linux-kbuild-{self.version.removesuffix('-amd64')}")
+        return own, build, sources, tools
+
+    def module_files(self, names):
+        """The files of these modules and of those that they need, in the order of loading."""
+        files = []
+        for name in names:
+            lines = run("modprobe", "-d", self.root.resolve(), "-S", self.version, "--show-depends", name)
+            for line in lines.splitlines():
+                action, _, path = line.partition(" ")
+                path = Path(path.split()[0])
+                if action == "insmod" and path not in files:
+                    files.append(path)
+        return files
+
+
+def copy_program(name, root):
+    """A program of the host and its libraries, at their places below `root`."""
+    path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if path is None:
+        sys.exit(f"there is no {name}: see the packages that .ci/run installs")
+    wanted = [path, *re.findall(r"(/\S+) \(0x", run("ldd", path))]
+    for each in wanted:
+        target = root / each.lstrip("/")
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(each, target)
+    target = root / "bin" / name
+    if not target.exists():
+        target.symlink_to(path)
+
+
+def decompressed(path):
+    data = path.read_bytes()
+    return lzma.decompress(data) if path.suffix == ".xz" else data
+
+
+def base(kernel):
+    """The initramfs of this kernel: programs and modules, without any script."""
+    wanted = "\n".join([kernel.version, *MODULES, *PROGRAMS])
+    key = hashlib.sha256(wanted.encode()).hexdigest()[:12]
+    archive = CACHE / f"base-{kernel.version}-{key}.cpio.gz"
+    if archive.exists():
+        return archive
+    root = CACHE / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    for directory in ("bin", "dev", "proc", "sys", "mnt", "tmp", "etc", "modules"):
+        (root / directory).mkdir(parents=True)
+    # So that libraries are found at their places on any Debian.
+    for directory in ("lib", "lib64", "sbin"):
+        (root / "usr" / directory).mkdir(parents=True, exist_ok=True)
+        (root / directory).symlink_to(f"usr/{directory}")
+    shutil.copy(shutil.which(BUSYBOX), root / "bin" / "busybox")
+    for name in PROGRAMS:
+        copy_program(name, root)
+    order = []
+    for path in kernel.module_files(MODULES):
+        name = path.name.removesuffix(".xz")
+        (root / "modules" / name).write_bytes(decompressed(path))
+        order.append(name)
+    (root / "modules" / "order").write_text("\n".join(order) + "\n", encoding="utf-8")
+    pack(root, archive)
+    shutil.rmtree(root)
+    return archive
+
+
+def pack(root, archive):
+    """Everything below `root` as a compressed archive that a kernel unpacks at boot."""
+    part = archive.with_name(archive.name + ".part")
+    with open(part, "wb") as out:
+        find = subprocess.Popen(["find", ".", "-print0"], cwd=root, stdout=subprocess.PIPE)
+        cpio = subprocess.Popen(["cpio", "--null", "--create", "--format=newc", "--quiet",
+                                 "--owner=0:0"], cwd=root, stdin=find.stdout, stdout=subprocess.PIPE)
+        gzip = subprocess.Popen(["gzip", "-1"], stdin=cpio.stdout, stdout=out)
+        find.stdout.close()
+        cpio.stdout.close()
+        if [each.wait() for each in (find, cpio, gzip)] != [0, 0, 0]:
+            sys.exit("the initramfs could not be packed")
+    part.rename(archive)
