@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Every difference between the kernels that this builds for, 6.1 to 6.12. */
+#ifndef ATDD_COMPAT_H
+#define ATDD_COMPAT_H
+
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/version.h>
+
+/* What a disk of this driver can do. */
+struct atdd_limits {
+	unsigned int sector_size;	/* bytes */
+	unsigned int request_sectors;	/* of 512 bytes, the most of a request */
+	unsigned int discard_sectors;	/* of 512 bytes; 0: no discards */
+};
+
+static inline struct gendisk *atdd_alloc_disk(struct blk_mq_tag_set *tags,
+					      const struct atdd_limits *limits,
+					      void *data)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+	struct queue_limits lim = {
+		.logical_block_size = limits->sector_size,
+		.physical_block_size = limits->sector_size,
+		.io_min = limits->sector_size,
+		.max_hw_sectors = limits->request_sectors,
+		.max_segments = USHRT_MAX,
+		.max_hw_discard_sectors = limits->discard_sectors,
+		.max_write_zeroes_sectors = limits->discard_sectors,
+		.discard_granularity = limits->sector_size,
+	};
+
+	return blk_mq_alloc_disk(tags, &lim, data);
+#else
+	struct gendisk *disk = blk_mq_alloc_disk(tags, data);
+
+	if (IS_ERR(disk))
+		return disk;
+	blk_queue_logical_block_size(disk->queue, limits->sector_size);
+	blk_queue_physical_block_size(disk->queue, limits->sector_size);
+	blk_queue_io_min(disk->queue, limits->sector_size);
+	blk_queue_max_hw_sectors(disk->queue, limits->request_sectors);
+	blk_queue_max_segments(disk->queue, USHRT_MAX);
+	blk_queue_max_discard_sectors(disk->queue, limits->discard_sectors);
+	blk_queue_max_write_zeroes_sectors(disk->queue, limits->discard_sectors);
+	disk->queue->limits.discard_granularity = limits->sector_size;
+	blk_queue_flag_set(QUEUE_FLAG_NONROT, disk->queue);
+	blk_queue_flag_clear(QUEUE_FLAG_ADD_RANDOM, disk->queue);
+	return disk;
+#endif
+}
+
+#endif

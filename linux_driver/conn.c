@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Connections: each has a thread that connects, receives and, when the
+ * connection is lost, puts what was in flight back and turns to another
+ * process. A work item sends.
+ *
+ * Where the server knows attachments, all connections are to one process: the
+ * first attaches, the others join it. The loss of one ends them all, and the
+ * first attaches again, through another process and under a new generation:
+ * only so is nothing left behind that could fall on top of newer writes. A
+ * server of the classic protocol cannot promise that; there, each connection
+ * lives for itself, spread over the processes.
+ */
+#include <linux/kthread.h>
+#include <linux/net.h>
+#include <linux/random.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/tcp.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+
+#include "atdd.h"
+
+/* A thread that waits for bytes looks around so often. */
+#define TICK		(HZ / 4)
+/* After so long without sending, a heartbeat is sent. */
+#define HEARTBEAT	(HZ / 2)
+/* An attached server that is silent for so long is lost: it answers heartbeats. */
+#define SILENCE		(2 * HZ)
+/* One that has no heartbeats may only be slow, or lack a majority. */
+#define CLASSIC_SILENCE	(30 * HZ)
+#define CONNECT_TIME	(2 * HZ)
+/* An attach waits for a majority; another process may have one. */
+#define ATTACH_TIME	(3 * HZ)
+/* Whoever seems to hold the disk may be this host, before it went down. */
+#define HELD_TIME	(10 * HZ)
+#define OPEN_TIME	(30 * HZ)
+#define PAUSE_MIN_MS	50
+#define PAUSE_MAX_MS	1000
+#define USER_TIMEOUT_MS	5000
+
+#define BUFFER_SIZE	(2 * ATDD_MESSAGE_MAX)
+
+static bool must_stop(struct atdd_connection *connection)
+{
+	return kthread_should_stop() ||
+	       READ_ONCE(connection->device->state) >= ATDD_DEAD;
+}
+
+static bool leads(struct atdd_connection *connection)
+{
+	return connection->index == 0;
+}
+
+/* Ends the connection, from any thread that may sleep. */
+static void shut_down(struct atdd_connection *connection)
+{
+	mutex_lock(&connection->mutex);
+	if (connection->socket)
+		kernel_sock_shutdown(connection->socket, SHUT_RDWR);
+	mutex_unlock(&connection->mutex);
+}
+
+/* Sending */
+
+static int send_all(struct atdd_connection *connection, size_t size)
+{
+	struct msghdr message = { .msg_flags = MSG_NOSIGNAL };
+	struct kvec vec = { .iov_base = connection->out, .iov_len = size };
+
+	while (vec.iov_len) {
+		int sent = kernel_sendmsg(connection->socket, &message, &vec, 1,
+					  vec.iov_len);
+
+		if (sent <= 0)
+			return sent ?: -EPIPE;
+		vec.iov_base += sent;
+		vec.iov_len -= sent;
+	}
+	WRITE_ONCE(connection->last_sent, jiffies);
+	return 0;
+}
+
+static u64 next_number(struct atdd_connection *connection)
+{
+	/* Not of a slot: see atdd_take_piece(). */
+	connection->last_number = ((connection->last_number | 0xff) + 1) | 0xff;
+	return connection->last_number;
+}
+
+static size_t put_bare(struct atdd_connection *connection, u8 type, u64 sector, u8 *to)
+{
+	struct atdd_request_header *header = (struct atdd_request_header *)to;
+
+	*header = (struct atdd_request_header) {
+		.magic = cpu_to_be32(ATDD_MAGIC),
+		.type = type,
+		.sector = cpu_to_be64(sector),
+	};
+	spin_lock(&connection->device->lock);
+	header->number = cpu_to_be64(next_number(connection));
+	spin_unlock(&connection->device->lock);
+	atdd_tag(connection, to, sizeof(*header), to + sizeof(*header));
+	return sizeof(*header) + ATDD_TAG_SIZE;
+}
+
+/* Fills the buffer with all that there is to send and that it has room for. */
+static size_t fill(struct atdd_connection *connection)
+{
+	struct atdd_piece piece;
+	size_t size = 0;
+
+	if (xchg(&connection->heartbeat, false))
+		size = put_bare(connection, ATDD_HEARTBEAT, 0, connection->out);
+	while (atdd_take_piece(connection, BUFFER_SIZE - size, &piece))
+		size += atdd_put_piece(connection, &piece, connection->out + size);
+	return size;
+}
+
+static void send_work(struct work_struct *work)
+{
+	struct atdd_connection *connection;
+	unsigned int noreclaim = memalloc_noreclaim_save();
+	size_t size;
+
+	connection = container_of(work, struct atdd_connection, send_work);
+	while ((size = fill(connection))) {
+		if (send_all(connection, size)) {
+			/* The thread puts all of it back. */
+			shut_down(connection);
+			break;
+		}
+	}
+	memalloc_noreclaim_restore(noreclaim);
+}
+
+/* Receiving */
+
+static size_t received(struct atdd_connection *connection)
+{
+	return connection->in_end - connection->in_start;
+}
+
+static u8 *message_of(struct atdd_connection *connection)
+{
+	return connection->in + connection->in_start;
+}
+
+/* Receives what there is; 0 when nothing came for a tick. */
+static int receive(struct atdd_connection *connection)
+{
+	struct msghdr message = { };
+	struct kvec vec;
+	int count;
+
+	if (connection->in_start == connection->in_end) {
+		connection->in_start = 0;
+		connection->in_end = 0;
+	} else if (connection->in_start >= BUFFER_SIZE / 2) {
+		memmove(connection->in, message_of(connection), received(connection));
+		connection->in_end -= connection->in_start;
+		connection->in_start = 0;
+	}
+	vec.iov_base = connection->in + connection->in_end;
+	vec.iov_len = BUFFER_SIZE - connection->in_end;
+	count = kernel_recvmsg(connection->socket, &message, &vec, 1, vec.iov_len, 0);
+	if (count == -EAGAIN || count == -EINTR || count == -ERESTARTSYS)
+		return 0;
+	if (count <= 0)
+		return count ?: -ECONNRESET;
+	connection->in_end += count;
+	connection->last_received = jiffies;
+	return count;
+}
+
+/* Has so many bytes of the next message come by `deadline`? */
+static int await(struct atdd_connection *connection, size_t size, unsigned long deadline)
+{
+	while (received(connection) < size) {
+		int count = receive(connection);
+
+		if (count < 0)
+			return count;
+		if (must_stop(connection))
+			return -ESHUTDOWN;
+		if (time_after(jiffies, deadline))
+			return -ETIMEDOUT;
+	}
+	return 0;
+}
+
+/* Opening */
+
+static const struct sockaddr_storage *address_of(struct atdd_connection *connection)
+{
+	return &connection->device->options.processes[connection->process];
+}
+
+static int open_socket(struct atdd_connection *connection)
+{
+	const struct sockaddr_storage *address = address_of(connection);
+	struct socket *socket;
+	int error;
+
+	error = sock_create_kern(&init_net, address->ss_family, SOCK_STREAM,
+				 IPPROTO_TCP, &socket);
+	if (error)
+		return error;
+	/* Memory may be short because of what is to be written here. */
+	sk_set_memalloc(socket->sk);
+	socket->sk->sk_allocation = GFP_NOIO | __GFP_MEMALLOC;
+	socket->sk->sk_use_task_frag = false;
+	tcp_sock_set_nodelay(socket->sk);
+	tcp_sock_set_user_timeout(socket->sk, USER_TIMEOUT_MS);
+	sock_set_keepalive(socket->sk);
+	tcp_sock_set_keepidle(socket->sk, 2);
+	tcp_sock_set_keepintvl(socket->sk, 1);
+	socket->sk->sk_rcvtimeo = TICK;
+	socket->sk->sk_sndtimeo = CONNECT_TIME;
+
+	mutex_lock(&connection->mutex);
+	connection->socket = socket;
+	mutex_unlock(&connection->mutex);
+	error = kernel_connect(socket, (struct sockaddr *)address,
+			       sizeof(*address), 0);
+	if (error == -EINPROGRESS)
+		error = -ETIMEDOUT;
+	socket->sk->sk_sndtimeo = MAX_SCHEDULE_TIMEOUT;
+	connection->in_start = 0;
+	connection->in_end = 0;
+	connection->last_received = jiffies;
+	return error;
+}
+
+static void close_socket(struct atdd_connection *connection)
+{
+	struct socket *socket;
+
+	mutex_lock(&connection->mutex);
+	socket = connection->socket;
+	connection->socket = NULL;
+	mutex_unlock(&connection->mutex);
+	if (socket)
+		sock_release(socket);
+}
+
+/* Waits for a response outside of the slots, and gives its content. */
+static int await_response(struct atdd_connection *connection, unsigned long deadline,
+			  struct atdd_response_header *header, const u8 **content)
+{
+	size_t size = sizeof(*header);
+	int error = await(connection, size, deadline);
+
+	if (error)
+		return error;
+	*header = *(struct atdd_response_header *)message_of(connection);
+	if (header->magic != cpu_to_be32(ATDD_MAGIC))
+		return -EPROTO;
+	if (header->type == (ATDD_ATTACH | ATDD_RESPONSE) &&
+	    header->status != ATDD_AUTH_FAILURE)
+		size += sizeof(struct atdd_attached);
+	else if (header->type == (ATDD_READ | ATDD_RESPONSE) && header->status == ATDD_OK)
+		size += ATDD_SECTOR_SIZE;
+	error = await(connection, size + ATDD_TAG_SIZE, deadline);
+	if (error)
+		return error;
+	if (!atdd_tag_is_right(connection, message_of(connection), size))
+		return -EKEYREJECTED;
+	*content = message_of(connection) + sizeof(*header);
+	connection->in_start += size + ATDD_TAG_SIZE;
+	return header->status == ATDD_AUTH_FAILURE ? -EKEYREJECTED : 0;
+}
+
+/* Reads a sector by the classic protocol: whether there is such a sector. */
+static int probe(struct atdd_connection *connection, u64 sector, bool *exists)
+{
+	struct atdd_response_header header;
+	const u8 *content;
+	int error;
+
+	error = send_all(connection, put_bare(connection, ATDD_READ, sector, connection->out));
+	if (error)
+		return error;
+	error = await_response(connection, jiffies + OPEN_TIME, &header, &content);
+	if (error)
+		return error;
+	if (header.type != (ATDD_READ | ATDD_RESPONSE))
+		return -EPROTO;
+	*exists = header.status == ATDD_OK;
+	return 0;
+}
+
+/* The size of a classic server's disk, which it tells by what it refuses. */
+static int find_size(struct atdd_connection *connection, u64 *sectors)
+{
+	u64 low = 0, high = 1ULL << 48;
+
+	while (low < high) {
+		u64 middle = low + (high - low) / 2;
+		bool exists;
+		int error = probe(connection, middle, &exists);
+
+		if (error)
+			return error;
+		if (exists)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*sectors = low;
+	return 0;
+}
+
+static size_t put_attach(struct atdd_connection *connection, u8 *to)
+{
+	struct atdd_device *device = connection->device;
+	struct atdd_attach *attach = (struct atdd_attach *)to;
+
+	*attach = (struct atdd_attach) {
+		.header.magic = cpu_to_be32(ATDD_MAGIC),
+		.header.type = ATDD_ATTACH,
+		.kind = ATDD_JOINABLE,
+	};
+	memcpy(attach->owner, device->owner, ATDD_OWNER_SIZE);
+	memcpy(attach->join_key, device->join_key, sizeof(attach->join_key));
+	spin_lock(&device->lock);
+	attach->header.number = cpu_to_be64(next_number(connection));
+	if (leads(connection) && device->generation) {
+		attach->flags = ATDD_CONTINUES;
+		attach->continues = cpu_to_be64(device->generation);
+	} else if (leads(connection) && device->options.attach == ATDD_TAKING_OVER) {
+		attach->flags = ATDD_TAKE_OVER;
+	}
+	spin_unlock(&device->lock);
+	atdd_tag(connection, to, sizeof(*attach), to + sizeof(*attach));
+	return sizeof(*attach) + ATDD_TAG_SIZE;
+}
+
+/* What the server's answer to an attach means. */
+static int attach_error(struct atdd_device *device, u8 status,
+			const struct atdd_attached *attached)
+{
+	switch (status) {
+	case ATDD_OK:
+		return 0;
+	case ATDD_HELD:
+		atdd_warn(device, "the disk is held by %.*s through process %u",
+			  ATDD_NAME_SIZE, attached->name, attached->process);
+		return -EBUSY;
+	case ATDD_FENCED:
+		return -ESTALE;
+	case ATDD_CONTENDED:
+	case ATDD_ELSEWHERE:
+		return -EAGAIN;
+	case ATDD_SHUTTING_DOWN:
+		return -ESHUTDOWN;
+	default:
+		return -EPROTO;
+	}
+}
+
+/*
+ * Attaches or joins. -EOPNOTSUPP says that the server is classic: it skipped the
+ * attach, and answered the read that was sent along.
+ */
+static int attach(struct atdd_connection *connection, struct atdd_attached *attached)
+{
+	struct atdd_response_header header;
+	unsigned long deadline = jiffies + ATTACH_TIME;
+	const u8 *content;
+	size_t size;
+	int error;
+
+	size = put_attach(connection, connection->out);
+	if (leads(connection))
+		size += put_bare(connection, ATDD_READ, 0, connection->out + size);
+	error = send_all(connection, size);
+	if (error)
+		return error;
+	error = await_response(connection, deadline, &header, &content);
+	if (error)
+		return error;
+	if (header.type == (ATDD_READ | ATDD_RESPONSE))
+		return -EOPNOTSUPP;
+	if (header.type != (ATDD_ATTACH | ATDD_RESPONSE))
+		return -EPROTO;
+	memcpy(attached, content, sizeof(*attached));
+	return attach_error(connection->device, header.status, attached);
+}
+
+/* Takes the first attachment's word for the disk, or sees that it is the same. */
+static int take_terms(struct atdd_connection *connection,
+		      const struct atdd_attached *attached)
+{
+	struct atdd_device *device = connection->device;
+	u64 sectors = be64_to_cpu(attached->sectors);
+	u64 wanted = device->options.size_bytes >> ATDD_SECTOR_SHIFT;
+
+	connection->generation = be64_to_cpu(attached->generation);
+	connection->piece_max = min_t(u32, be32_to_cpu(attached->sectors_max),
+				      ATDD_PIECE_SECTORS);
+	if (!connection->piece_max || !connection->generation)
+		return -EPROTO;
+	memcpy(connection->session, attached->session, ATDD_SESSION_SIZE);
+	connection->attached = true;
+	if (wanted > sectors) {
+		atdd_warn(device, "size= is %llu sectors of 4096 bytes, and the disk has %llu",
+			  wanted, sectors);
+		return -ENOSPC;
+	}
+	if (!device->sectors) {
+		device->sectors = wanted ?: sectors;
+		device->discard_max = be32_to_cpu(attached->discard_max);
+	} else if (sectors < device->sectors) {
+		atdd_warn(device, "the disk has shrunk to %llu sectors", sectors);
+		return -ENOSPC;
+	}
+	return 0;
+}
+
