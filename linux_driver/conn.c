@@ -419,3 +419,386 @@ static int take_terms(struct atdd_connection *connection,
 	return 0;
 }
 
+/* The device has a server: whoever adds it may go on. */
+static int announce(struct atdd_connection *connection)
+{
+	struct atdd_device *device = connection->device;
+
+	if (READ_ONCE(device->state) != ATDD_OPENING)
+		return 0;
+	if (!device->sectors) {
+		int error = find_size(connection, &device->sectors);
+
+		if (error)
+			return error;
+	}
+	if (!device->sectors)
+		return -ENOSPC;
+	atdd_info(device, "%s by process %u, %llu sectors of 4096 bytes",
+		  device->classic ? "served by the classic protocol" : "attached",
+		  connection->process + 1, device->sectors);
+	spin_lock(&device->lock);
+	if (device->state == ATDD_OPENING)
+		device->state = ATDD_RUNNING;
+	spin_unlock(&device->lock);
+	complete(&device->opened);
+	return 0;
+}
+
+/* The first connection attaches, or finds that it cannot. */
+static int lead(struct atdd_connection *connection)
+{
+	struct atdd_device *device = connection->device;
+	struct atdd_attached attached;
+	int error = -EOPNOTSUPP;
+
+	if (device->options.attach != ATDD_CLASSIC)
+		error = attach(connection, &attached);
+	if (!error)
+		error = take_terms(connection, &attached);
+	if (error == -EOPNOTSUPP && !device->generation) {
+		if (!device->sectors)
+			device->sectors = device->options.size_bytes >> ATDD_SECTOR_SHIFT;
+		device->classic = true;
+		error = 0;
+	}
+	if (!error)
+		error = announce(connection);
+	if (error)
+		return error;
+
+	spin_lock(&device->lock);
+	device->attached = connection->attached;
+	device->coordinator = connection->process;
+	if (connection->attached)
+		device->generation = connection->generation;
+	connection->ready = true;
+	atdd_kick(device);
+	spin_unlock(&device->lock);
+	wake_up_all(&device->changed);
+	return 0;
+}
+
+/* Another one is of use only under the very generation that the first opened. */
+static int follow(struct atdd_connection *connection)
+{
+	struct atdd_device *device = connection->device;
+	struct atdd_attached attached;
+	int error;
+
+	if (!device->classic) {
+		error = attach(connection, &attached);
+		if (!error)
+			error = take_terms(connection, &attached);
+		if (error)
+			return error;
+	}
+	spin_lock(&device->lock);
+	error = -EAGAIN;
+	if (device->classic || (device->attached &&
+				device->generation == connection->generation)) {
+		connection->ready = true;
+		atdd_kick(device);
+		error = 0;
+	}
+	spin_unlock(&device->lock);
+	return error;
+}
+
+/* Serving */
+
+/* Takes the next message, if all of it is there; 0 if it is not. */
+static int take_message(struct atdd_connection *connection)
+{
+	const struct atdd_response_header *header;
+	size_t content = 0, size;
+	int error = 0;
+
+	if (received(connection) < sizeof(*header))
+		return 0;
+	header = (const struct atdd_response_header *)message_of(connection);
+	if (header->magic != cpu_to_be32(ATDD_MAGIC))
+		return -EPROTO;
+	if (header->type != (ATDD_HEARTBEAT | ATDD_RESPONSE))
+		error = atdd_content_size(connection, header, &content);
+	if (error)
+		return error;
+	size = sizeof(*header) + content;
+	if (received(connection) < size + ATDD_TAG_SIZE)
+		return 0;
+	if (!atdd_tag_is_right(connection, message_of(connection), size))
+		return -EBADMSG;
+	if (header->type != (ATDD_HEARTBEAT | ATDD_RESPONSE))
+		error = atdd_take_answer(connection, header,
+					 message_of(connection) + sizeof(*header));
+	if (error)
+		return error;
+	connection->in_start += size + ATDD_TAG_SIZE;
+	return 1;
+}
+
+/* Sees to it that the silence of either side has an end. */
+static int watch(struct atdd_connection *connection)
+{
+	struct atdd_device *device = connection->device;
+	unsigned long patience = connection->attached ? SILENCE : CLASSIC_SILENCE;
+	bool waits = connection->attached ||
+		     (READ_ONCE(connection->in_flight) && device->options.process_count > 1);
+
+	if (!READ_ONCE(connection->in_flight) && !connection->attached)
+		connection->last_received = jiffies;
+	if (waits && time_after(jiffies, connection->last_received + patience))
+		return -ETIMEDOUT;
+	if (connection->attached &&
+	    time_after(jiffies, READ_ONCE(connection->last_sent) + HEARTBEAT)) {
+		WRITE_ONCE(connection->last_sent, jiffies);
+		xchg(&connection->heartbeat, true);
+		queue_work(device->send_queue, &connection->send_work);
+	}
+	return 0;
+}
+
+/* Receives until the connection is lost; says why. */
+static int serve(struct atdd_connection *connection)
+{
+	while (!must_stop(connection)) {
+		int error = take_message(connection);
+
+		if (!error) {
+			error = receive(connection);
+			if (error >= 0)
+				error = watch(connection);
+		}
+		if (error < 0)
+			return error;
+	}
+	return -ESHUTDOWN;
+}
+
+/* Ends what depends on this connection, and puts back what it had in flight. */
+static void end_session(struct atdd_connection *connection)
+{
+	struct atdd_device *device = connection->device;
+	bool ends_all = false;
+	unsigned int index;
+
+	spin_lock(&device->lock);
+	if (connection->ready && connection->attached && device->attached &&
+	    connection->generation == device->generation) {
+		device->attached = false;
+		ends_all = true;
+	}
+	connection->ready = false;
+	spin_unlock(&device->lock);
+	for (index = 0; ends_all && index < device->connection_count; index++)
+		shut_down(&device->connections[index]);
+	cancel_work_sync(&connection->send_work);
+	close_socket(connection);
+
+	spin_lock(&device->lock);
+	atdd_requeue(connection);
+	connection->attached = false;
+	atdd_kick(device);
+	atdd_unlock(device);
+	wake_up_all(&device->changed);
+}
+
+/* What the loss of a connection means, beyond another try. */
+static void judge(struct atdd_connection *connection, int error)
+{
+	struct atdd_device *device = connection->device;
+
+	switch (error) {
+	case -ESHUTDOWN:
+	case -EAGAIN:
+		return;
+	case -ESTALE:
+		atdd_warn(device, "another client has taken the disk over, or it was released: its requests fail from now on; unmount and remove it");
+		atdd_fail_all(device, ATDD_DEAD);
+		break;
+	case -EKEYREJECTED:
+		atdd_warn(device, "process %u does not take the key: it is not the client key of this cluster",
+			  connection->process + 1);
+		break;
+	case -EBADMSG:
+		atdd_warn(device, "process %u answered with a wrong tag", connection->process + 1);
+		break;
+	case -EPROTO:
+		atdd_warn(device, "process %u answered what was not asked", connection->process + 1);
+		break;
+	default:
+		atdd_warn(device, "process %u (%pISpc): error %d", connection->process + 1,
+			  address_of(connection), error);
+	}
+	spin_lock(&device->lock);
+	device->open_error = error;
+	spin_unlock(&device->lock);
+	/* Who adds the device hears at once of what does not pass by itself. */
+	if (device->state == ATDD_OPENING && (error == -EKEYREJECTED || error == -ENOSPC))
+		atdd_fail_all(device, ATDD_DEAD);
+	if (device->state == ATDD_DEAD)
+		complete(&device->opened);
+	wake_up_all(&device->changed);
+}
+
+static void pause(struct atdd_connection *connection, unsigned int *pause_ms)
+{
+	unsigned int ms = *pause_ms / 2 + get_random_u32() % (*pause_ms / 2);
+
+	wait_event_interruptible_timeout(connection->device->changed,
+					 must_stop(connection), msecs_to_jiffies(ms));
+	*pause_ms = min(2 * *pause_ms, PAUSE_MAX_MS);
+}
+
+/* Whether this connection may be opened now. */
+static bool may_open(struct atdd_connection *connection)
+{
+	struct atdd_device *device = connection->device;
+
+	return leads(connection) || READ_ONCE(device->classic) || READ_ONCE(device->attached);
+}
+
+/* Whether all others have put back what they had in flight. */
+static bool is_last(struct atdd_connection *connection)
+{
+	struct atdd_device *device = connection->device;
+	unsigned int index;
+
+	for (index = 1; index < device->connection_count; index++)
+		if (READ_ONCE(device->connections[index].attached))
+			return false;
+	return true;
+}
+
+static int connection_thread(void *data)
+{
+	struct atdd_connection *connection = data;
+	struct atdd_device *device = connection->device;
+	unsigned int noreclaim = memalloc_noreclaim_save();
+	unsigned int pause_ms = PAUSE_MIN_MS;
+
+	while (!must_stop(connection)) {
+		int error;
+
+		wait_event_interruptible(device->changed,
+					 must_stop(connection) || may_open(connection));
+		if (must_stop(connection))
+			break;
+		if (leads(connection))
+			wait_event_interruptible(device->changed,
+						 must_stop(connection) || is_last(connection));
+		if (!leads(connection) && !device->classic)
+			connection->process = READ_ONCE(device->coordinator);
+		error = open_socket(connection);
+		if (!error)
+			error = leads(connection) ? lead(connection) : follow(connection);
+		if (!error) {
+			pause_ms = PAUSE_MIN_MS;
+			error = serve(connection);
+		}
+		end_session(connection);
+		judge(connection, error);
+		if (error != -EAGAIN)
+			connection->process = (connection->process + 1) %
+					      device->options.process_count;
+		pause(connection, &pause_ms);
+	}
+	memalloc_noreclaim_restore(noreclaim);
+	/* kthread_stop() is on its way, and waits for the end of the thread. */
+	while (!kthread_should_stop())
+		wait_event_interruptible(device->changed, kthread_should_stop());
+	return 0;
+}
+
+static int init_connection(struct atdd_device *device, unsigned int index)
+{
+	struct atdd_connection *connection = &device->connections[index];
+
+	connection->device = device;
+	connection->index = index;
+	connection->process = index % device->options.process_count;
+	mutex_init(&connection->mutex);
+	INIT_WORK(&connection->send_work, send_work);
+	connection->in = kvmalloc(BUFFER_SIZE, GFP_KERNEL);
+	connection->out = kvmalloc(BUFFER_SIZE, GFP_KERNEL);
+	return connection->in && connection->out ? 0 : -ENOMEM;
+}
+
+/* Starts the connections, and waits until the first has found a server. */
+int atdd_connections_start(struct atdd_device *device)
+{
+	unsigned int index;
+	long left;
+	int error;
+
+	device->connections = kvcalloc(device->options.connections,
+				       sizeof(*device->connections), GFP_KERNEL);
+	if (!device->connections)
+		return -ENOMEM;
+	device->connection_count = device->options.connections;
+	device->send_queue = alloc_workqueue("atdd-%s", WQ_UNBOUND | WQ_MEM_RECLAIM |
+					     WQ_HIGHPRI, 0, device->name);
+	if (!device->send_queue)
+		goto no_memory;
+	for (index = 0; index < device->connection_count; index++) {
+		error = init_connection(device, index);
+		if (error)
+			goto stop;
+	}
+	for (index = 0; index < device->connection_count; index++) {
+		struct atdd_connection *connection = &device->connections[index];
+		struct task_struct *thread;
+
+		thread = kthread_run(connection_thread, connection, "atdd-%s/%u",
+				     device->name, index);
+		if (IS_ERR(thread)) {
+			error = PTR_ERR(thread);
+			goto stop;
+		}
+		connection->thread = thread;
+	}
+
+	left = wait_for_completion_killable_timeout(&device->opened, OPEN_TIME);
+	if (left > 0 && device->state == ATDD_RUNNING)
+		return 0;
+	error = device->open_error ?: -ETIMEDOUT;
+	if (left < 0)
+		error = left;
+	else
+		pr_err("%s: no process could be used in %u s (error %d): are they running, do a majority reach one another, and is the key right?\n",
+		       device->name, OPEN_TIME / HZ, error);
+stop:
+	atdd_connections_stop(device);
+	return error;
+
+no_memory:
+	error = -ENOMEM;
+	goto stop;
+}
+
+/* Ends all threads, whatever they wait for. Its requests have failed by now. */
+void atdd_connections_stop(struct atdd_device *device)
+{
+	unsigned int index;
+
+	atdd_fail_all(device, ATDD_REMOVED);
+	wake_up_all(&device->changed);
+	for (index = 0; index < device->connection_count; index++)
+		if (device->connections[index].thread)
+			shut_down(&device->connections[index]);
+	for (index = 0; index < device->connection_count; index++) {
+		struct atdd_connection *connection = &device->connections[index];
+
+		if (connection->thread)
+			kthread_stop(connection->thread);
+	}
+	if (device->send_queue)
+		destroy_workqueue(device->send_queue);
+	for (index = 0; index < device->connection_count; index++) {
+		kvfree(device->connections[index].in);
+		kvfree(device->connections[index].out);
+	}
+	kvfree(device->connections);
+	device->connections = NULL;
+	device->connection_count = 0;
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The module: its parameters, and devices from their making to their end. */
+#include <linux/module.h>
+#include <linux/random.h>
+#include <linux/slab.h>
+
+#include "atdd.h"
+
+static struct atdd_options parameters;
+static struct atdd_device *first;
+
+/* Makes a device of these options: it is there when this returns. */
+struct atdd_device *atdd_add(const char *name, const struct atdd_options *options)
+{
+	struct atdd_device *device;
+	int error;
+
+	error = atdd_check_options(name, options);
+	if (error)
+		return ERR_PTR(error);
+	device = kvzalloc(sizeof(*device), GFP_KERNEL);
+	if (!device)
+		return ERR_PTR(-ENOMEM);
+	strscpy(device->name, name, sizeof(device->name));
+	device->options = *options;
+	spin_lock_init(&device->lock);
+	INIT_LIST_HEAD(&device->queued);
+	INIT_LIST_HEAD(&device->pending);
+	INIT_LIST_HEAD(&device->ended);
+	device->writes = RB_ROOT_CACHED;
+	init_waitqueue_head(&device->changed);
+	init_completion(&device->opened);
+	get_random_bytes(device->owner, sizeof(device->owner));
+	get_random_bytes(device->join_key, sizeof(device->join_key));
+
+	error = atdd_auth_init(device);
+	if (error)
+		goto free;
+	error = atdd_connections_start(device);
+	if (error)
+		goto exit_auth;
+	error = atdd_blk_add(device);
+	if (error)
+		goto stop;
+	return device;
+
+stop:
+	atdd_connections_stop(device);
+exit_auth:
+	atdd_auth_exit(device);
+free:
+	kvfree_sensitive(device, sizeof(*device));
+	return ERR_PTR(error);
+}
+
+/* Ends a device, whatever state its servers are in. */
+void atdd_remove(struct atdd_device *device)
+{
+	atdd_fail_all(device, ATDD_REMOVED);
+	atdd_blk_remove(device);
+	atdd_connections_stop(device);
+	atdd_auth_exit(device);
+	kvfree_sensitive(device, sizeof(*device));
+}
+
+/* The parameters are parsed when they are given, so that no text of the key stays. */
+#define ATDD_PARAMETER(name, parse, description)				\
+	static int set_##name(const char *text, const struct kernel_param *param) \
+	{									\
+		return parse(&parameters, text);				\
+	}									\
+	static const struct kernel_param_ops name##_ops = { .set = set_##name };\
+	module_param_cb(name, &name##_ops, NULL, 0);				\
+	MODULE_PARM_DESC(name, description)
+
+static int parse_connections(struct atdd_options *options, const char *text)
+{
+	return kstrtouint(text, 0, &options->connections);
+}
+
+static int parse_queue_depth(struct atdd_options *options, const char *text)
+{
+	return kstrtouint(text, 0, &options->queue_depth);
+}
+
+static int parse_timeout(struct atdd_options *options, const char *text)
+{
+	return kstrtouint(text, 0, &options->timeout_s);
+}
+
+ATDD_PARAMETER(processes, atdd_parse_processes,
+	       "addresses of the cluster's processes: 10.0.0.1:7000,10.0.0.2:7000,...");
+ATDD_PARAMETER(hmac, atdd_parse_key, "client key, 64 hex digits; better: key_file or key");
+ATDD_PARAMETER(key_file, atdd_read_key_file, "file with the client key, 64 hex digits");
+ATDD_PARAMETER(key, atdd_read_keyring, "description of the client key in the keyring");
+ATDD_PARAMETER(size, atdd_parse_size, "size in bytes, K, M, G, T; default: what the server says");
+ATDD_PARAMETER(attach, atdd_parse_attach, "exclusive (default), take-over or classic");
+ATDD_PARAMETER(connections, parse_connections, "TCP connections; default 4");
+ATDD_PARAMETER(queue_depth, parse_queue_depth, "requests under way; default 128");
+ATDD_PARAMETER(timeout, parse_timeout,
+	       "seconds until a request fails; default 0: it waits for a majority");
+
+static int __init atdd_init(void)
+{
+	int error;
+
+	error = atdd_blk_register();
+	if (error)
+		return error;
+	error = atdd_configfs_register();
+	if (error)
+		goto unregister_blk;
+	if (parameters.process_count) {
+		first = atdd_add("atdd", &parameters);
+		memzero_explicit(parameters.key, sizeof(parameters.key));
+		if (IS_ERR(first)) {
+			error = PTR_ERR(first);
+			goto unregister_configfs;
+		}
+	}
+	return 0;
+
+unregister_configfs:
+	atdd_configfs_unregister();
+unregister_blk:
+	atdd_blk_unregister();
+	return error;
+}
+
+static void __exit atdd_exit(void)
+{
+	atdd_configfs_unregister();
+	if (first)
+		atdd_remove(first);
+	atdd_blk_unregister();
+}
+
+module_init(atdd_init);
+module_exit(atdd_exit);
+
+MODULE_DESCRIPTION("Atomic Disk Drive: a disk that several machines keep together");
+MODULE_AUTHOR("The Atomic Disk Drive engineers");
+MODULE_LICENSE("GPL");
