@@ -1,12 +1,14 @@
 //! The disk as an NBD export, attached for as long as somebody uses it.
 //!
-//! Once another host has taken the disk over, nobody is let in any more: a kernel that reconnects
-//! has a filesystem and writes of before, and would put them on top of what the other one wrote.
-//! Whoever starts the gateway again says that there is none. The same holds when clients left
-//! without an answer to what they had written, and another host had the disk before they came back.
+//! Once another host has taken the disk over, or an operator has released it, nobody is let in any
+//! more: a kernel that reconnects has a filesystem and writes of before, and would put them on top of
+//! what the other one wrote. To start the gateway again is to say that no such kernel is left. The
+//! same holds when clients of an exclusive attachment left without an answer to what they had
+//! written, and another host had the disk before they came back.
 //!
 //! The gateways of a joined device do not know whether it was one of themselves that went on through
-//! another process. They let clients in as long as another one of them has the disk.
+//! another process. One that was fenced lets clients in only while another one of them has the disk,
+//! until it has joined that one.
 
 use std::fmt;
 use std::future::Future;

@@ -4,8 +4,10 @@
 //! others share the attachment, and after the last has gone nobody holds it. Who opens while the
 //! last is going waits until it has gone: two never hold it at a time. Once the attachment
 //! was fenced all connections on it are closed, since whatever their clients have cached may be
-//! stale. If that was another host's doing, nobody is let in any more: a kernel that reconnects has
-//! a filesystem and writes of before, and would put them on top of what the other one wrote.
+//! stale. If that was another host's doing, or an operator's, nobody is let in any more: a kernel
+//! that reconnects has a filesystem and writes of before, and would put them on top of what the other
+//! one wrote. If it was not (readers came while this process was out of reach), the next client is
+//! let in unless another host has had the disk since.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
