@@ -18,7 +18,7 @@ use crate::{attach, nbd_address, output};
 
 /// Serve the disk by NBD on this machine, until SIGTERM or Ctrl-C
 ///
-/// The disk is attached when the first NBD client connects, and given back when the last has left.
+/// The disk is attached when the first NBD client opens it, and given back when the last has left.
 /// When the process that serves it dies, the gateway goes on through another.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
