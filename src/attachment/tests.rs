@@ -2,6 +2,7 @@
 
 mod attaches;
 mod cluster;
+mod holders;
 mod random;
 
 use crate::domain::{
