@@ -1,8 +1,11 @@
 //! Tests over sockets on this machine, and over pipes where time is to stand still.
 
 mod classic;
+mod classic_client;
 mod intruders;
+mod link;
 mod links;
+pub(crate) mod log;
 mod operators;
 mod peers;
 mod session;
