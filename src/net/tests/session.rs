@@ -90,17 +90,21 @@ impl Session {
     /// One that is attached exclusively.
     pub(super) async fn attached(settings: Settings) -> Self {
         let mut session = Self::start(settings).await;
+        session.attach_as(attach()).await;
         session
-            .volume
+    }
+
+    /// Asks to be attached, and is granted it.
+    pub(super) async fn attach_as(&mut self, attach: Attach) {
+        self.volume
             .decision
             .change(|decision| *decision = Some(Ok(())));
-        session.send(&[SessionQuestion::Attach(attach())]).await;
-        let answer = session.answer().await;
+        self.send(&[SessionQuestion::Attach(attach)]).await;
+        let answer = self.answer().await;
         assert!(
             matches!(answer, SessionAnswer::Attached { .. }),
             "{answer:?}"
         );
-        session
     }
 
     pub(super) async fn send(&mut self, questions: &[SessionQuestion]) {

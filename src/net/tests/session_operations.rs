@@ -51,16 +51,11 @@ async fn what_cannot_be_is_answered_without_asking_the_volume() {
 #[tokio::test(start_paused = true)]
 async fn a_read_only_attachment_changes_nothing() {
     let mut session = Session::start(Settings::default()).await;
-    session
-        .volume
-        .decision
-        .change(|decision| *decision = Some(Ok(())));
     let reader = Attach {
         kind: AttachKind::ReadOnly,
         ..attach()
     };
-    session.send(&[SessionQuestion::Attach(reader)]).await;
-    session.answer().await;
+    session.attach_as(reader).await;
     for question in [write(1, 5, 1), discard(1, 5, 1), write(1, u64::MAX, 1)] {
         session.send(&[question]).await;
         let refused = failed(1, OperationError::ReadOnly);
@@ -144,12 +139,7 @@ async fn a_client_may_use_all_of_its_credit_all_the_time() {
 #[tokio::test(start_paused = true)]
 async fn reading_does_not_wait_for_writing() {
     let mut session = Session::piped(Settings::default(), 16 << 10).await;
-    session
-        .volume
-        .decision
-        .change(|decision| *decision = Some(Ok(())));
-    session.send(&[SessionQuestion::Attach(attach())]).await;
-    session.answer().await;
+    session.attach_as(attach()).await;
     session.send(&[write(0, 5, 7)]).await;
     assert_eq!(session.answer().await, done(0));
     for number in 1..=200 {

@@ -91,12 +91,7 @@ async fn a_short_sleep_of_the_process_costs_nothing() {
 async fn the_last_answers_are_not_waited_for_for_ever() {
     let settings = Settings::default();
     let mut session = Session::piped(settings, 16 << 10).await;
-    session
-        .volume
-        .decision
-        .change(|decision| *decision = Some(Ok(())));
-    session.send(&[SessionQuestion::Attach(attach())]).await;
-    session.answer().await;
+    session.attach_as(attach()).await;
     session.send(&[write(1, 5, 1)]).await;
     assert_eq!(session.answer().await, done(1));
     let reads: Vec<_> = (10..100).map(|number| read(number, 5, 1)).collect();
