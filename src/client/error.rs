@@ -14,8 +14,8 @@ pub enum ClientError {
         .0.client, .0.process, Utc(.0.since)
     )]
     Held(Box<Holder>),
-    /// Somebody else has taken the disk over, or an operator has ended the attachment: it is over, and what was not answered
-    /// may or may not have happened.
+    /// Somebody else has taken the disk over, or an operator has ended the attachment: it is over,
+    /// and what was not answered may or may not have happened.
     #[error(
         "another attachment has taken the disk over, or an operator has released it \
          (generation {})",
