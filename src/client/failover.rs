@@ -254,8 +254,8 @@ impl<T> Failover<T> {
         self.changes = Overlaps::default();
         let requests = std::mem::take(&mut self.requests).into_values();
         let ended = requests.map(|request| {
-            let happened = request.is_change() && request.tried;
-            (request.ticket, happened)
+            let unknown = request.is_change() && request.tried;
+            (request.ticket, unknown)
         });
         ended.collect()
     }

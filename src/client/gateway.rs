@@ -55,7 +55,6 @@ enum Lent {
         attachment: Attachment,
         number: u64,
         users: usize,
-        unanswered: Unanswered,
     },
     /// Nothing any more; it becomes true when nobody counts the disk as held.
     Returning(watch::Receiver<bool>),
@@ -115,21 +114,16 @@ impl Gateway {
     /// The attachment that is there, if it is of any use.
     fn join(&self) -> Result<Option<GatewayDevice>, Unavailable> {
         let mut lent = lock(&self.lent);
-        if let Lent::Attached {
-            attachment,
-            unanswered,
-            ..
-        } = &*lent
+        if let Lent::Attached { attachment, .. } = &*lent
             && attachment.is_over()
         {
-            *lent = left_by(attachment, unanswered, self.options.kind);
+            *lent = left_by(attachment, &self.unanswered, self.options.kind);
         }
         match &mut *lent {
             Lent::Attached {
                 attachment,
                 number,
                 users,
-                unanswered,
             } => {
                 *users += 1;
                 Ok(Some(GatewayDevice {
@@ -137,7 +131,7 @@ impl Gateway {
                     number: *number,
                     kind: self.options.kind,
                     lent: Arc::clone(&self.lent),
-                    unanswered: unanswered.clone(),
+                    unanswered: self.unanswered.clone(),
                     unknown: watch::Sender::new(false),
                 }))
             }
@@ -184,7 +178,6 @@ impl Gateway {
             attachment,
             number: rand::random(),
             users: 0,
-            unanswered: self.unanswered.clone(),
         };
     }
 }

@@ -80,7 +80,7 @@ impl Unborn {
                 },
             }
         }
-        let majority = usize::from(self.processes) / 2 + 1;
+        let majority = self.majority();
         let everyone = missing.is_empty();
         let vouched = self.vouched && agreeing + 1 >= majority;
         if everyone || naming >= majority || vouched {
@@ -88,6 +88,11 @@ impl Unborn {
         } else {
             Verdict::Wait { missing }
         }
+    }
+
+    /// How many processes are more than half of them.
+    pub(crate) fn majority(&self) -> usize {
+        usize::from(self.processes) / 2 + 1
     }
 
     /// The record: every store that is met, and what those that were met have on record.

@@ -228,7 +228,7 @@ impl Membership {
         let recognized = peers
             .filter(|rank| self.switchboard.is_recognized(*rank))
             .count();
-        let majority = usize::from(self.unborn.processes) / 2 + 1;
+        let majority = self.unborn.majority();
         let enough = recognized + 1 >= majority;
         if enough && self.warned {
             info!("a majority is there again; operations go on");
