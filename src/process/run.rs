@@ -28,6 +28,7 @@ use super::inbox::Inbox;
 use super::items::{Item, KeeperItem};
 use super::membership::Standing;
 use super::operations::Operations;
+use super::service::Exported;
 use super::start::{Channels, Start};
 use super::switchboard::Switchboard;
 use crate::config::Configuration;
@@ -139,7 +140,11 @@ impl RegisterProcess {
         let channels = Channels::new(&configuration);
         let export = NbdExport::new(channels.attachments());
         let nbd = bind_nbd(&configuration, export).await?;
-        let nbd_address = nbd.as_ref().map(|server| server.address().to_string());
+        let nbd_address = nbd.as_ref().map(|(server, _)| server.address().to_string());
+        let exported = nbd.as_ref().map(|(server, export)| Exported {
+            uri: server.address().to_string(),
+            export: Arc::clone(export),
+        });
 
         let (failure, failed) = oneshot::channel();
         let store = open_store(&configuration, failure).await?;
@@ -148,7 +153,7 @@ impl RegisterProcess {
             store = %store.identity(), "recovered"
         );
 
-        let start = Start::new(configuration, store, channels, nbd_address.clone());
+        let start = Start::new(configuration, store, channels, exported);
         let address = listener.local_address();
         let mut tasks = JoinSet::new();
         start.spawn_links(&mut tasks);
@@ -156,7 +161,7 @@ impl RegisterProcess {
         start.spawn_keeper(&mut tasks);
         let connections = start.spawn_listener(&mut tasks, listener);
         let mut clients = JoinSet::new();
-        if let Some(server) = nbd {
+        if let Some((server, _)) = nbd {
             clients.spawn(serve_nbd(
                 server,
                 start.channels.standing.1.clone(),
@@ -278,7 +283,7 @@ async fn listen(configuration: &Configuration) -> Result<Listener, ProcessError>
 async fn bind_nbd(
     configuration: &Configuration,
     export: NbdExport,
-) -> Result<Option<Server<NbdExport>>, ProcessError> {
+) -> Result<Option<(Server<NbdExport>, Arc<NbdExport>)>, ProcessError> {
     let Some(address) = &configuration.nbd else {
         return Ok(None);
     };
@@ -291,7 +296,7 @@ async fn bind_nbd(
     let export = Arc::new(export);
     let server = Server::bind(address, options, Arc::clone(&export)).await?;
     export.served_at(server.uri());
-    Ok(Some(server))
+    Ok(Some((server, export)))
 }
 
 /// Serves NBD from the moment a majority is there, until the process stops.

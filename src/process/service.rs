@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::attached::AttachedDisk;
 use super::attachments::Attachments;
+use super::export::NbdExport;
 use super::membership::Standing;
 use super::switchboard::Switchboard;
 use crate::config::Configuration;
@@ -30,7 +31,16 @@ pub(crate) struct Service {
     /// Of each worker.
     pub(crate) operations: Vec<Arc<AtomicUsize>>,
     /// Where NBD is served, if it is.
-    pub(crate) nbd: Option<String>,
+    pub(crate) nbd: Option<Exported>,
+}
+
+/// The NBD server of the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Exported {
+    /// Where it serves.
+    pub(crate) uri: String,
+    /// What it serves.
+    pub(crate) export: Arc<NbdExport>,
 }
 
 impl Host for Service {
@@ -66,6 +76,12 @@ impl Host for Service {
     }
 }
 
+impl Exported {
+    fn taken_over_by(&self) -> Option<u64> {
+        self.export.taken_over_by().map(|generation| generation.0)
+    }
+}
+
 impl Service {
     fn report(&self) -> StatusReport {
         let statistics = self.store.statistics();
@@ -97,7 +113,8 @@ impl Service {
                 })
                 .collect(),
             waiting_for_space: statistics.waits_for_space,
-            nbd: self.nbd.clone(),
+            nbd: self.nbd.as_ref().map(|nbd| nbd.uri.clone()),
+            nbd_taken_over_by: self.nbd.as_ref().and_then(Exported::taken_over_by),
             generation: self.attachments.generation().0,
             settle_records: statistics.settle_records,
         }
