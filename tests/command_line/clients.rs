@@ -316,6 +316,20 @@ fn a_benchmark_overwrites_only_what_it_may() {
     assert_eq!(processes.attachments(), 0);
 }
 
+/// They said that they wait, and not where to look.
+#[test]
+fn whoever_waits_names_the_command_that_says_for_what() {
+    let (_directory, file) = new_cluster(3);
+    for waits in ["read --sector 0", "write --sector 0", "bench"] {
+        let running = Running::start(file.parent().unwrap(), &words(&file, waits));
+        let said = running.stderr_line("the disk waits for processes to answer");
+        assert!(
+            said.contains("; `atdd status --config …` says how"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn a_client_of_another_cluster_is_told_so() {
     let (_directory, file) = new_cluster(1);
