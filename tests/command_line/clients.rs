@@ -187,7 +187,7 @@ fn whoever_comes_second_is_refused_unless_he_takes_over() {
     let written = write(&file, "write --sector 0 --take-over", b"mine");
     assert_eq!(written.code, Some(0), "{}", written.stderr);
     assert!(disk.closed(), "it has lost the disk");
-    first.stderr_line("another attachment has taken the disk over");
+    first.stderr_line("another attachment has taken the disk over: owner ");
     assert_eq!(processes.sector(0), Some(b'm'));
     assert!(NbdClient::connect(&uri).is_err(), "it has writes of before");
     first.stderr_line("start the gateway again");
@@ -261,6 +261,11 @@ fn attachments_are_listed_and_released() {
     let released = client(&file, &format!("attachments --release {owner}"));
     assert_eq!(released.code, Some(0), "{}", released.stderr);
     assert!(disk.closed());
+    let attached = gateway.stderr_line("attached the disk");
+    assert!(
+        attached.contains(&format!("owner={owner} process=")),
+        "{attached}"
+    );
     gateway.stderr_line("or an operator has released it");
     until("it is gone", || {
         (processes.attachments() == 0).then_some(())
