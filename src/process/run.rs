@@ -56,8 +56,9 @@ const STORE_GRACE: Duration = Duration::from_secs(30);
 pub enum ProcessError {
     /// The address for peers and clients cannot be listened on.
     #[error(
-        "the address is this process's in cluster.toml; end the program that holds it, or give \
-         the process another one"
+        "{}; the address is this process's in cluster.toml: end the program that holds it, or \
+         give the process another one",
+        .0.chain()
     )]
     Listen(#[source] NetError),
     /// The address for NBD cannot be listened on.

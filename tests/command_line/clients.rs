@@ -1,6 +1,9 @@
 //! The commands that use the disk: `nbd`, `read`, `write`, `attachments` and `bench`.
 
+use std::fs::Permissions;
 use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -333,6 +336,49 @@ fn whoever_waits_names_the_command_that_says_for_what() {
             "{said}"
         );
     }
+}
+
+/// A path where nobody may write was answered with advice about ports, a secret with none at all,
+/// and what was wrong with a port came after what to do.
+#[test]
+fn a_gateway_that_cannot_start_says_what_is_wrong_and_then_what_to_do() {
+    let (directory, file) = new_cluster(1);
+    let socket = client(&file, "nbd --unix /sys/disk.sock");
+    assert_eq!(socket.code, Some(1), "{}", socket.stderr);
+    assert!(
+        socket
+            .stderr
+            .contains("not permitted to make the socket /sys/disk.sock: choose a dir")
+            && !socket.stderr.contains("port"),
+        "{}",
+        socket.stderr
+    );
+
+    let secret = directory.path().join("secret");
+    let arguments = format!(
+        "nbd --port 0 --join disk --join-secret {}",
+        secret.display()
+    );
+    let missing = client(&file, &arguments);
+    assert!(
+        missing.stderr.contains("cannot be read: No such file")
+            && missing
+                .stderr
+                .contains("; name a file of this user with 64 hex digits"),
+        "{}",
+        missing.stderr
+    );
+    std::fs::write(&secret, "ab".repeat(32)).unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
+    let open = client(&file, &arguments);
+    let advice = format!("; run: chmod 600 {}\n", secret.display());
+    assert!(open.stderr.ends_with(&advice), "{}", open.stderr);
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let taken = client(&file, &format!("nbd --port {port}"));
+    let said = "cannot be served: Address already in use (os error 98); end the program";
+    assert!(taken.stderr.contains(said), "{}", taken.stderr);
 }
 
 #[test]
