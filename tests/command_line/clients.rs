@@ -131,6 +131,30 @@ fn pipes_are_read_and_written() {
     );
 }
 
+/// An empty input and a long write both ended without a word.
+#[test]
+fn a_write_says_what_it_did_where_that_is_not_plain() {
+    let (directory, file) = new_cluster(1);
+    let _processes = Processes::serve(&file);
+    let nothing = write(&file, "write --sector 3", b"");
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
+    let said = "nothing was written, since the input is empty\n";
+    assert_eq!(nothing.stderr, said);
+    let nothing = write(&file, "write --sector 3 --count 1", b"");
+    assert_eq!(nothing.code, Some(1));
+    assert!(nothing.stderr.ends_with(said), "{}", nothing.stderr);
+
+    let mut long = Running::start(directory.path(), &words(&file, "write --sector 3"));
+    long.write_stdin(&[1; 4096]);
+    std::thread::sleep(Duration::from_millis(1100));
+    long.write_stdin(&[2; 4096]);
+    long.close_stdin();
+    let said = long.stderr_line(" written in ");
+    assert!(said.starts_with("8 KiB written in 1."), "{said}");
+    assert!(said.ends_with(" KiB/s"), "{said}");
+    assert_eq!(long.wait().code(), Some(0));
+}
+
 #[test]
 fn a_gateway_serves_goes_on_and_gives_back() {
     let (_directory, file) = new_cluster(3);
