@@ -71,7 +71,7 @@ pub enum ProcessError {
     #[error(
         "this directory (store {own}) is not the one that the cluster was born with: process {by} \
          knows store {named} for this rank. Voting with it would forget what was acknowledged. \
-         Start with the original directory"
+         Start with the original directory as --data"
     )]
     Refused {
         /// Who knows another.

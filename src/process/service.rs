@@ -10,7 +10,7 @@ use super::attached::AttachedDisk;
 use super::attachments::Attachments;
 use super::export::NbdExport;
 use super::membership::Standing;
-use super::switchboard::Switchboard;
+use super::switchboard::{News, Switchboard};
 use crate::config::Configuration;
 use crate::domain::{
     Attach, AttachRefusal, Incarnation, OwnerId, PeerStatus, ProcessState, Request, StatusReport,
@@ -65,8 +65,15 @@ impl Host for Service {
         self.switchboard.route_requests(from, requests);
     }
 
-    /// Birth and recognition follow the own links alone; a session brings questions only.
-    fn introduced(&self, _from: &Arc<PeerSession>, _introduction: Introduction) {}
+    /// Birth and recognition follow the own links alone; a session brings questions only. But its
+    /// peer may know that this process has the wrong directory, and not let it in for that.
+    fn introduced(&self, from: &Arc<PeerSession>, introduction: Introduction) {
+        let unborn = !self.standing.borrow().is_born();
+        if let Some(birth) = introduction.birth.filter(|_| unborn) {
+            let peer = from.rank();
+            self.switchboard.news().put(News::Record { peer, birth });
+        }
+    }
 
     async fn status(&self) -> Bytes {
         let report = self.report();
