@@ -33,10 +33,10 @@ impl Health {
             Ok(report) => report.state == ProcessState::Serving,
             Err(_) => false,
         };
-        let served = answers.iter().any(serves);
-        if !served && refused {
+        let anybody = answers.iter().any(serves);
+        if !anybody && refused {
             Self::Refused(reasons)
-        } else if !served {
+        } else if !anybody {
             Self::NoMajority(reasons)
         } else if !reasons.is_empty() {
             Self::Degraded(reasons)
