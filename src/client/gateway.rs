@@ -215,11 +215,12 @@ impl SectorExport for Gateway {
                     return Err(unavailable(by));
                 }
                 self.take_over.store(false, Ordering::Relaxed);
+                let (owner, process) = (attachment.owner(), attachment.process());
                 let generation = attachment.fence().generation.0;
-                tracing::info!(generation, "attached the disk");
+                tracing::info!(%owner, %process, generation, "attached the disk");
                 self.lend(attachment);
             }
-            Err(ClientError::Fenced { by }) if options.continues.is_some() => {
+            Err(ClientError::Fenced { by, .. }) if options.continues.is_some() => {
                 *lock(&self.lent) = Lent::TakenOver(by);
             }
             Err(error) => return Err(self.refused(&error)),
@@ -333,10 +334,10 @@ impl Drop for GatewayDevice {
 /// What an attachment leaves behind that is over.
 fn left_by(attachment: &Attachment, unanswered: &Unanswered, kind: AttachKind) -> Lent {
     match (attachment.ending(), kind) {
-        (Some(ClientError::Fenced { by }), AttachKind::Exclusive { join: Some(_) }) => {
+        (Some(ClientError::Fenced { by, .. }), AttachKind::Exclusive { join: Some(_) }) => {
             Lent::JoinsOnly(by)
         }
-        (Some(ClientError::Fenced { by }), _) => Lent::TakenOver(by),
+        (Some(ClientError::Fenced { by, .. }), _) => Lent::TakenOver(by),
         (_, AttachKind::Exclusive { join: None }) if unanswered.is_any() => {
             Lent::Owed(attachment.fence())
         }

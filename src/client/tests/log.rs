@@ -29,8 +29,8 @@ async fn waiting_is_said_after_two_seconds_and_so_is_going_on() {
     assert_eq!(
         said_in(&log),
         [
-            "WARN waiting: the disk waits for processes to answer why=\"process 1: the other end \
-             closed the connection\""
+            "WARN waiting: the disk waits for processes to answer; `atdd status --config …` says how \
+             they are why=\"process 1: the other end closed the connection\""
         ],
         "once"
     );
@@ -66,7 +66,8 @@ async fn waiting_is_said_after_two_seconds_and_so_is_going_on() {
     assert_eq!(
         said_in(&log),
         [
-            "WARN waiting: the disk waits for processes to answer why=\"a majority is needed\"",
+            "WARN waiting: the disk waits for processes to answer; `atdd status --config …` says how \
+             they are why=\"a majority is needed\"",
             "INFO waiting: the disk goes on seconds=3"
         ]
     );
