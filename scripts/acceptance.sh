@@ -3,13 +3,9 @@
 # Takes some minutes and about 8 GiB of disk. Leaves nothing behind, nothing running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/need.sh
 
-for program in nbdinfo nbdcopy qemu-io fio; do
-    command -v "$program" >/dev/null || {
-        echo "acceptance.sh needs $program: apt-get install libnbd-bin qemu-utils fio" >&2
-        exit 1
-    }
-done
+need "libnbd-bin qemu-utils fio" nbdinfo nbdcopy qemu-io fio
 
 cargo build --release --quiet --bin atdd
 atdd=$PWD/target/release/atdd

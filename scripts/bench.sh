@@ -5,13 +5,9 @@
 #   scripts/bench.sh [--seconds 5] [--size 1GiB] [--dir DIR] [--only REGEX] [--json FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/need.sh
 
-for program in fio nbdinfo nbdkit python3; do
-    command -v "$program" >/dev/null || {
-        echo "bench.sh needs $program: apt-get install fio libnbd-bin nbdkit python3" >&2
-        exit 1
-    }
-done
+need "fio libnbd-bin nbdkit python3" fio nbdinfo nbdkit python3
 # One after the other: together, the examples' features of tokio would get into `atdd` too.
 cargo build --release --quiet --bin atdd
 cargo build --release --quiet --example classic_load

@@ -7,13 +7,9 @@
 # With ATDD_KEEP=1 the clusters' directories, and with them their logs, are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/need.sh
 
-for program in fio nbdinfo qemu-io python3; do
-    command -v "$program" >/dev/null || {
-        echo "failover.sh needs $program: apt-get install fio libnbd-bin qemu-utils python3" >&2
-        exit 1
-    }
-done
+need "fio libnbd-bin qemu-utils python3" fio nbdinfo qemu-io python3
 # Apart, since the dependencies of tests would change those of the program.
 cargo build --release --quiet --example slow_link
 cargo build --release --quiet --bin atdd

@@ -56,10 +56,10 @@
 //! | [`attachment`] | generations: who may write, and how that changes hands | files, sockets, clocks |
 //! | [`net`] | listener, classic connections, sessions, links to peers | the algorithm |
 //! | [`process`] | workers, attachments, birth of the cluster, start and stop | formats |
-//! | [`client`] | what the command line asks of a running cluster | the store |
+//! | [`client`] | attachments that fail over; what the command line asks of a running cluster | the store |
 //!
 //! `wire`, `register` and `store` never see one another; they meet in the types of `domain`. A
-//! test reads the sources and enforces it (`tests/tidy.rs`).
+//! test reads the sources and enforces it (`tests/tidy/imports.rs`).
 //!
 //! # What never happens
 //!

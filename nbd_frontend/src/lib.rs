@@ -43,6 +43,8 @@
 //!  device     SectorExport and SectorDevice: yours
 //! ```
 //!
+//! Beside that, [`Unanswered`] counts for a device which changes its clients were never answered.
+//!
 //! # An export that clients open
 //!
 //! A client that chooses the export (GO, EXPORT_NAME) opens it, and gets a device of its own; one
@@ -75,8 +77,9 @@
 //!
 //! - A byte that a client did not write is never changed by a write next to it, and no
 //!   acknowledged write is lost to one, whatever other clients *of this server* do at the same
-//!   time, each through a device of its own. Two servers over one shared device do not know of one another: a write of less than a
-//!   sector through one is not atomic against writes of the same sector through the other.
+//!   time, each through a device of its own. Two servers over one shared device do not know of one
+//!   another: a write of less than a sector through one is not atomic against writes of the same
+//!   sector through the other.
 //! - A request that arrived is never left without an answer as long as the connection is there:
 //!   only the device may take its time. At shutdown, requests that were not yet taken get no answer
 //!   but the end of the connection, upon which clients with another connection go on there; an

@@ -42,13 +42,21 @@ pub enum ListenError {
         address: SocketAddr,
     },
     /// The system does not let this program listen there.
-    #[error(
-        "not permitted to listen on {address}: \
-         choose a port from 1024 on or a place that you may write to"
-    )]
+    #[error("not permitted to listen on {address}: choose a port from 1024 on")]
     NotPermitted {
         /// Where it was tried.
         address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system does not let this program make the socket.
+    #[error(
+        "not permitted to make the socket {path}: \
+         choose a directory that this user may write to, for example /tmp"
+    )]
+    SocketNotPermitted {
+        /// The socket's path.
+        path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
@@ -258,10 +266,12 @@ fn unix_error(path: &Path, source: io::Error) -> ListenError {
         io::ErrorKind::AddrInUse => ListenError::SocketInUse {
             path: path.to_owned(),
         },
-        io::ErrorKind::PermissionDenied => ListenError::NotPermitted {
-            address: path.display().to_string(),
-            source,
-        },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            ListenError::SocketNotPermitted {
+                path: path.to_owned(),
+                source,
+            }
+        }
         _ => ListenError::Other {
             address: path.display().to_string(),
             source,

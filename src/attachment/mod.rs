@@ -88,16 +88,19 @@
 //!   accepted here though its open was refused, or will never be complete.
 //! - **Rule 5 remembers.** For that reason it is not enough to hold an open that continues against
 //!   the accepted fence. If that is the owner's own, another owner's may have been accepted and
-//!   acknowledged before it. So the highest number that anybody else's fence had is kept beside it.
-//!   It is not durable: after a restart every number before the recorded one may have been another
-//!   owner's. An owner is then told that it was fenced though it was not, if it had begun two opens
-//!   or more without hearing that they were granted, and the process restarted in between.
+//!   acknowledged before it. So the highest number that anybody else's fence had is kept beside it;
+//!   what readers open after the owner (see below) counts as the owner's. It is not durable: after a
+//!   restart every number before the recorded one may have been another owner's. An owner is then
+//!   told that it was fenced though it was not, if the recorded fence is the owner's and two numbers
+//!   or more above what it continues. Such numbers come from opens of its own that it did not hear
+//!   were granted, and from readers.
 //! - **A failed open makes way** for the fence of its number that is open, which a register's
 //!   request proves. Otherwise the process would never serve that generation. What has drained for
 //!   the one has for the other, since nothing is served in between.
 //! - **Readers open a generation of their own** ([`Mode::Reading`](crate::domain::Mode)) where the
-//!   newest is exclusive, its holder cannot be reached, and they cannot run beside it. Under the
-//!   exclusive one they would be a second coordinator: if the writer's process was only cut off,
+//!   newest is exclusive and nobody holds it that can be reached; beside a holder they run in its
+//!   process. Under the exclusive one they would be a second coordinator: if the writer's process was
+//!   only cut off,
 //!   what each of them settled could change under the other. Nobody writes under it, all processes
 //!   may read, and for rule 5 it counts as the owner's: a writer that was only out of reach goes on
 //!   after it, and repeats what was not answered. A holder that can be reached is never fenced by a

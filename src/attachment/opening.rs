@@ -106,7 +106,7 @@ impl Opening {
         }
     }
 
-    /// Decides with what it has heard.
+    /// It has waited long enough for more than it has heard.
     pub(super) fn stop_waiting(&mut self) {
         self.waited = self.waited.saturating_add(1);
     }

@@ -1,8 +1,12 @@
 //! Several keepers among one another, and what the tests beside the code have in common.
 
 mod attaches;
+mod bench;
 mod cluster;
+mod dice;
+mod holders;
 mod random;
+mod readers;
 
 use crate::domain::{
     ATTACH_SHARD, AttachKind, Fence, Generation, Holder, Incarnation, Mode, OperationId, OwnerId,

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::driver::Driver;
 use super::failover::Failover;
 use super::network::Network;
-use super::ticket::{Command, Outcome, Standing, Ticket};
+use super::ticket::{Command, Granted, Outcome, Standing, Ticket};
 use super::work::{Work, discards, reads, writes};
 use super::{AttachOptions, ClientError};
-use crate::domain::{Attach, AttachKind, Fence, Generation, OwnerId, SECTOR_SIZE_U64};
+use crate::domain::{Attach, AttachKind, Fence, Generation, OwnerId, Rank, SECTOR_SIZE_U64};
 use crate::wire::SectorValues;
 
 /// The disk, attached; clones share the attachment, and the last one that is dropped gives it
@@ -88,14 +88,22 @@ impl Attachment {
 
     /// How many sectors the disk has.
     pub fn sectors(&self) -> u64 {
-        let (_, sectors) = self.last_granted();
-        sectors
+        self.last_granted().sectors
     }
 
     /// The generation that operations run under now; failing over raises it.
     pub fn fence(&self) -> Fence {
-        let (fence, _) = self.last_granted();
-        fence
+        self.last_granted().fence
+    }
+
+    /// The process through which it is attached, or was last.
+    pub fn process(&self) -> Rank {
+        self.last_granted().process
+    }
+
+    /// Whose attachment it is, as `atdd attachments` lists it.
+    pub fn owner(&self) -> OwnerId {
+        self.shared.owner
     }
 
     /// The values of `count` sectors from `first` on, in order.
@@ -130,7 +138,7 @@ impl Attachment {
     /// Returns once the attachment has ended by a newer generation.
     pub async fn fenced(&self) -> Generation {
         match self.over().await {
-            ClientError::Fenced { by } => by,
+            ClientError::Fenced { by, .. } => by,
             // It has ended otherwise, and will not be fenced any more.
             _ => std::future::pending().await,
         }
@@ -235,7 +243,7 @@ impl Attachment {
         })
     }
 
-    fn last_granted(&self) -> (Fence, u64) {
+    fn last_granted(&self) -> Granted {
         let granted = self.shared.standing.borrow().granted;
         granted.expect("nobody has the attachment before it is granted")
     }

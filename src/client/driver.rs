@@ -223,9 +223,9 @@ impl<N: Network> Driver<N> {
         }
         self.standing
             .send_modify(|standing| standing.over = Some(error.clone()));
-        for (ticket, happened) in self.failover.end() {
+        for (ticket, unknown) in self.failover.end() {
             ticket.answer(Err(match error {
-                ClientError::Detached if happened => ClientError::UnknownOutcome,
+                ClientError::Detached if unknown => ClientError::UnknownOutcome,
                 _ => error.clone(),
             }));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Utc;
-use crate::domain::{Generation, Holder, Rank};
+use crate::domain::{Generation, Holder, OwnerId, Rank};
 
 /// Why something was not done. A missing majority is waited for, unless a deadline was set.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -14,16 +14,17 @@ pub enum ClientError {
         .0.client, .0.process, Utc(.0.since)
     )]
     Held(Box<Holder>),
-    /// Somebody else has taken the disk over, or an operator has ended the attachment: it is over, and what was not answered
-    /// may or may not have happened.
+    /// Somebody else has taken the disk over, or an operator has ended the attachment: it is over,
+    /// and what was not answered may or may not have happened.
     #[error(
-        "another attachment has taken the disk over, or an operator has released it \
-         (generation {})",
-        .by.0
+        "another attachment has taken the disk over{} (generation {})",
+        taken_over_by(*.owner), .by.0
     )]
     Fenced {
         /// The newer generation, or the own one where the attachment was released.
         by: Generation,
+        /// Who has taken the disk over, where that is known.
+        owner: Option<OwnerId>,
     },
     /// The process that a change of a shared attachment went through is gone: the change may or
     /// may not have happened, and only its maker knows whether to repeat it.
@@ -59,4 +60,11 @@ pub enum ClientError {
     /// The attachment was given back.
     #[error("the disk is detached")]
     Detached,
+}
+
+fn taken_over_by(owner: Option<OwnerId>) -> String {
+    match owner {
+        Some(owner) => format!(": owner {owner}, as `atdd attachments` lists it"),
+        None => ", or an operator has released it".to_owned(),
+    }
 }

@@ -138,7 +138,8 @@ impl<T> Failover<T> {
                 AfterRefusal::Over(ClientError::Held(holder))
             }
             AttachRefusal::Fenced { by } if !first && self.writes() => {
-                AfterRefusal::Over(ClientError::Fenced { by })
+                // A refusal does not say whose the generation is.
+                AfterRefusal::Over(ClientError::Fenced { by, owner: None })
             }
             AttachRefusal::Held(_) | AttachRefusal::Fenced { .. } | AttachRefusal::Contended => {
                 AfterRefusal::Again
@@ -167,6 +168,15 @@ impl<T> Failover<T> {
     pub(super) fn is_fenced_for_good(&self, by: Fence) -> bool {
         let released = self.fence.is_none_or(|own| by.generation <= own.generation);
         self.writes() && (released || by.owner() != Some(self.wanted.owner))
+    }
+
+    /// What callers hear when this fence has ended the attachment.
+    pub(super) fn fenced_by(&self, by: Fence) -> ClientError {
+        ClientError::Fenced {
+            by: by.generation,
+            // The own one says that the attachment was released.
+            owner: by.owner().filter(|owner| *owner != self.wanted.owner),
+        }
     }
 
     fn writes(&self) -> bool {
@@ -254,8 +264,8 @@ impl<T> Failover<T> {
         self.changes = Overlaps::default();
         let requests = std::mem::take(&mut self.requests).into_values();
         let ended = requests.map(|request| {
-            let happened = request.is_change() && request.tried;
-            (request.ticket, happened)
+            let unknown = request.is_change() && request.tried;
+            (request.ticket, unknown)
         });
         ended.collect()
     }

@@ -1,12 +1,14 @@
 //! The disk as an NBD export, attached for as long as somebody uses it.
 //!
-//! Once another host has taken the disk over, nobody is let in any more: a kernel that reconnects
-//! has a filesystem and writes of before, and would put them on top of what the other one wrote.
-//! Whoever starts the gateway again says that there is none. The same holds when clients left
-//! without an answer to what they had written, and another host had the disk before they came back.
+//! Once another host has taken the disk over, or an operator has released it, nobody is let in any
+//! more: a kernel that reconnects has a filesystem and writes of before, and would put them on top of
+//! what the other one wrote. To start the gateway again is to say that no such kernel is left. The
+//! same holds when clients of an exclusive attachment left without an answer to what they had
+//! written, and another host had the disk before they came back.
 //!
 //! The gateways of a joined device do not know whether it was one of themselves that went on through
-//! another process. They let clients in as long as another one of them has the disk.
+//! another process. One that was fenced lets clients in only while another one of them has the disk,
+//! until it has joined that one.
 
 use std::fmt;
 use std::future::Future;
@@ -53,7 +55,6 @@ enum Lent {
         attachment: Attachment,
         number: u64,
         users: usize,
-        unanswered: Unanswered,
     },
     /// Nothing any more; it becomes true when nobody counts the disk as held.
     Returning(watch::Receiver<bool>),
@@ -113,21 +114,16 @@ impl Gateway {
     /// The attachment that is there, if it is of any use.
     fn join(&self) -> Result<Option<GatewayDevice>, Unavailable> {
         let mut lent = lock(&self.lent);
-        if let Lent::Attached {
-            attachment,
-            unanswered,
-            ..
-        } = &*lent
+        if let Lent::Attached { attachment, .. } = &*lent
             && attachment.is_over()
         {
-            *lent = left_by(attachment, unanswered, self.options.kind);
+            *lent = left_by(attachment, &self.unanswered, self.options.kind);
         }
         match &mut *lent {
             Lent::Attached {
                 attachment,
                 number,
                 users,
-                unanswered,
             } => {
                 *users += 1;
                 Ok(Some(GatewayDevice {
@@ -135,7 +131,7 @@ impl Gateway {
                     number: *number,
                     kind: self.options.kind,
                     lent: Arc::clone(&self.lent),
-                    unanswered: unanswered.clone(),
+                    unanswered: self.unanswered.clone(),
                     unknown: watch::Sender::new(false),
                 }))
             }
@@ -182,7 +178,6 @@ impl Gateway {
             attachment,
             number: rand::random(),
             users: 0,
-            unanswered: self.unanswered.clone(),
         };
     }
 }
@@ -220,11 +215,12 @@ impl SectorExport for Gateway {
                     return Err(unavailable(by));
                 }
                 self.take_over.store(false, Ordering::Relaxed);
+                let (owner, process) = (attachment.owner(), attachment.process());
                 let generation = attachment.fence().generation.0;
-                tracing::info!(generation, "attached the disk");
+                tracing::info!(%owner, %process, generation, "attached the disk");
                 self.lend(attachment);
             }
-            Err(ClientError::Fenced { by }) if options.continues.is_some() => {
+            Err(ClientError::Fenced { by, .. }) if options.continues.is_some() => {
                 *lock(&self.lent) = Lent::TakenOver(by);
             }
             Err(error) => return Err(self.refused(&error)),
@@ -338,10 +334,10 @@ impl Drop for GatewayDevice {
 /// What an attachment leaves behind that is over.
 fn left_by(attachment: &Attachment, unanswered: &Unanswered, kind: AttachKind) -> Lent {
     match (attachment.ending(), kind) {
-        (Some(ClientError::Fenced { by }), AttachKind::Exclusive { join: Some(_) }) => {
+        (Some(ClientError::Fenced { by, .. }), AttachKind::Exclusive { join: Some(_) }) => {
             Lent::JoinsOnly(by)
         }
-        (Some(ClientError::Fenced { by }), _) => Lent::TakenOver(by),
+        (Some(ClientError::Fenced { by, .. }), _) => Lent::TakenOver(by),
         (_, AttachKind::Exclusive { join: None }) if unanswered.is_any() => {
             Lent::Owed(attachment.fence())
         }

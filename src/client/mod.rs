@@ -2,7 +2,8 @@
 //!
 //! [`Client::attach`] gives an [`Attachment`]: reads, writes, discards and flushes of sectors, many
 //! at a time. When its process dies it goes on through another within two seconds, and repeats what
-//! was unanswered only where `ATTACHMENTS.md` allows it.
+//! was unanswered only where `ATTACHMENTS.md` allows it. One that joined others ends instead: they go
+//! on for it.
 //!
 //! ```no_run
 //! use atdd::client::{AttachOptions, Client, ClientError};
@@ -42,8 +43,9 @@
 //! # What never happens
 //!
 //! - A change is never sent twice but under a newer generation that this very owner opened, and
-//!   never after a later change of its sectors was sent: one that was given up or whose outcome is
-//!   unknown is never sent again.
+//!   never after a later change of its sectors was sent. Where that cannot be, its outcome is
+//!   unknown, and it is never sent again. A caller that does not wait for it any more changes
+//!   nothing of that: it is still sent, and sent again.
 //! - Two changes of one sector are never under way at once, whatever their callers do.
 //! - Memory for what is pending is bounded; whoever asks for more waits.
 //! - Without a majority nothing fails, unless a deadline was set: it waits, and the log says so.

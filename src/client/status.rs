@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::Cluster;
 use crate::domain::{AttachmentsReport, OwnerId, Rank, StatusReport};
 use crate::net::{NetError, fetch_attachments, fetch_status, release_attachment};
-use crate::wire::ClientKey;
+use crate::wire::{ClientKey, HelloError, SessionError};
 
 /// How long a process may take to answer. One that is paused or cut off does not answer at all.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -15,10 +15,37 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub enum StatusError {
     /// There is no session with the process.
     #[error("no answer")]
-    Session(#[from] NetError),
+    Session(#[source] NetError),
+    /// The process answers, but none that this client may talk to: a wrong key, another cluster.
+    #[error("{0}{remedy}", remedy = remedy(.0))]
+    Refused(SessionError),
     /// What it says cannot be understood.
     #[error("the answer is not the report that was asked for")]
     Malformed(#[from] serde_json::Error),
+}
+
+impl From<NetError> for StatusError {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::Session(refusal) => Self::Refused(refusal),
+            error => Self::Session(error),
+        }
+    }
+}
+
+/// What to do about it, where it does not say so itself.
+fn remedy(refusal: &SessionError) -> &'static str {
+    match refusal {
+        // A wrong key is said with where the right one is.
+        SessionError::Hello(HelloError::Key { .. }) => "",
+        SessionError::Hello(HelloError::NoSession) => {
+            "; see that the address in cluster.toml is that of the process"
+        }
+        SessionError::Hello(HelloError::Version { .. }) => {
+            "; use the same version of the program at both ends"
+        }
+        _ => "; name the cluster.toml of the cluster that is meant",
+    }
 }
 
 /// What the process of this rank says of itself, within two seconds.

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::ClientError;
 use super::work::Work;
-use crate::domain::Fence;
+use crate::domain::{Fence, Rank};
 use crate::wire::SectorValues;
 
 /// What the handles of an attachment tell its driver. When all handles are gone their channel
@@ -34,10 +34,21 @@ pub(super) struct Ticket {
 /// How an attachment stands, as its handles see it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Standing {
-    /// What was granted last, and how many sectors the disk has.
-    pub(super) granted: Option<(Fence, u64)>,
+    /// What was granted last.
+    pub(super) granted: Option<Granted>,
     /// Why it is over, if it is.
     pub(super) over: Option<ClientError>,
+}
+
+/// An attachment as a process granted it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Granted {
+    /// Under which fence.
+    pub(super) fence: Fence,
+    /// How many sectors the disk has.
+    pub(super) sectors: u64,
+    /// Through which process.
+    pub(super) process: Rank,
 }
 
 /// The driver's end of the channel.

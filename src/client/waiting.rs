@@ -56,7 +56,10 @@ impl Waiting {
         if self.due().is_some_and(|due| due <= Instant::now()) {
             self.said = true;
             let why = self.why.as_deref().unwrap_or("a majority is needed");
-            tracing::warn!(why, "the disk waits for processes to answer");
+            tracing::warn!(
+                why,
+                "the disk waits for processes to answer; `atdd status --config …` says how they are"
+            );
         }
     }
 }

@@ -41,6 +41,10 @@ pub struct StatusReport {
     /// Where it serves NBD, if it does: the URI that clients take.
     #[serde(default)]
     pub nbd: Option<String>,
+    /// The generation by which the disk was taken over from its NBD server, or released: it lets
+    /// nobody in until the process is started again.
+    #[serde(default)]
+    pub nbd_taken_over_by: Option<u64>,
     /// The newest generation of the disk that is stable in its store.
     #[serde(default)]
     pub generation: u64,
@@ -163,6 +167,7 @@ mod tests {
             }],
             waiting_for_space: false,
             nbd: Some("nbd://127.0.0.1:10809".to_owned()),
+            nbd_taken_over_by: Some(3),
             generation: 4,
             settle_records: 9,
         }
@@ -178,7 +183,8 @@ mod tests {
             r#""state":{"is":"waiting_for_birth","missing":[2,3]},"#,
             r#""sectors_stored":1000,"disk_sectors":262144,"operations_in_flight":3,"#,
             r#""peers":[{"rank":1,"connected":true}],"waiting_for_space":false,"#,
-            r#""nbd":"nbd://127.0.0.1:10809","generation":4,"settle_records":9}"#
+            r#""nbd":"nbd://127.0.0.1:10809","nbd_taken_over_by":3,"#,
+            r#""generation":4,"settle_records":9}"#
         );
         assert_eq!(json, golden);
         assert_eq!(
@@ -205,6 +211,7 @@ mod tests {
         let older: StatusReport = serde_json::from_str(r#"{"rank":1}"#).unwrap();
         assert_eq!(older.state, ProcessState::Unknown);
         assert_eq!((older.generation, older.settle_records), (0, 0));
+        assert_eq!(older.nbd_taken_over_by, None);
         let newer = r#"{"rank":1,"state":{"is":"rebuilding","percent":3},"moon":"full"}"#;
         let newer: StatusReport = serde_json::from_str(newer).unwrap();
         assert_eq!(newer.state, ProcessState::Unknown);

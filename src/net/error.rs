@@ -112,7 +112,7 @@ impl NetError {
     }
 
     /// The error with all its causes, for a line in the log.
-    pub(super) fn chain(&self) -> String {
+    pub(crate) fn chain(&self) -> String {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {

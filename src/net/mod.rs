@@ -63,7 +63,7 @@ mod stage;
 mod transport;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use client_connection::{ClientConnection, ClientLimits, ClientReceiver, ClientSender};
 pub use client_questions::{fetch_attachments, fetch_status, release_attachment};

@@ -23,7 +23,7 @@ pub struct AttachedDisk {
 }
 
 /// The end of an attachment, as the process's keeper sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Departure {
     own: Fence,
     ended: watch::Receiver<Option<Fence>>,
@@ -45,7 +45,14 @@ impl Departure {
     /// operator has released it, the fence by which.
     pub(crate) async fn over(&mut self) -> Option<Fence> {
         // The keeper's end is gone with what it knows of the attachment.
-        let by = (*self.ended.wait_for(Option::is_some).await.ok()?)?;
+        drop(self.ended.wait_for(Option::is_some).await.ok()?);
+        self.taken_over_by()
+    }
+
+    /// The fence by which another owner has taken the disk over by now, or an operator has released
+    /// it.
+    pub(crate) fn taken_over_by(&self) -> Option<Fence> {
+        let by = (*self.ended.borrow())?;
         let own = by.generation > self.own.generation && by.owner() == self.own.owner();
         (!own).then_some(by)
     }

@@ -59,6 +59,13 @@ pub(crate) struct Unborn {
 }
 
 impl Unborn {
+    /// What follows at once from the record of one that is born: whether this directory is refused.
+    /// It names no two stores for a rank, whoever passes it on and whenever.
+    pub(crate) fn refusal(&self, by: Rank, birth: &Birth) -> Option<Verdict> {
+        let named = named(birth, self.own)?;
+        (named != self.store).then_some(Verdict::Refused { by, named })
+    }
+
     /// What follows when these processes are met at this moment.
     pub(crate) fn judge(&self, met: &BTreeMap<Rank, Met>) -> Verdict {
         let mut naming = 0;
@@ -80,7 +87,7 @@ impl Unborn {
                 },
             }
         }
-        let majority = usize::from(self.processes) / 2 + 1;
+        let majority = self.majority();
         let everyone = missing.is_empty();
         let vouched = self.vouched && agreeing + 1 >= majority;
         if everyone || naming >= majority || vouched {
@@ -88,6 +95,11 @@ impl Unborn {
         } else {
             Verdict::Wait { missing }
         }
+    }
+
+    /// How many processes are more than half of them.
+    pub(crate) fn majority(&self) -> usize {
+        usize::from(self.processes) / 2 + 1
     }
 
     /// The record: every store that is met, and what those that were met have on record.
@@ -252,6 +264,21 @@ mod tests {
             unborn(5).judge(&others),
             Verdict::Born(record(&[1, 2, 3, 4, 5]))
         );
+    }
+
+    #[test]
+    fn a_record_alone_refuses_another_directory() {
+        let unborn = unborn(3);
+        let other = record(&[9, 2, 3]);
+        assert_eq!(
+            unborn.refusal(rank(2), &other),
+            Some(Verdict::Refused {
+                by: rank(2),
+                named: store(9)
+            })
+        );
+        assert_eq!(unborn.refusal(rank(2), &record(&[1, 2, 3])), None);
+        assert_eq!(unborn.refusal(rank(2), &record(&[0, 2, 3])), None);
     }
 
     #[test]

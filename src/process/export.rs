@@ -4,15 +4,17 @@
 //! others share the attachment, and after the last has gone nobody holds it. Who opens while the
 //! last is going waits until it has gone: two never hold it at a time. Once the attachment
 //! was fenced all connections on it are closed, since whatever their clients have cached may be
-//! stale. If that was another host's doing, nobody is let in any more: a kernel that reconnects has
-//! a filesystem and writes of before, and would put them on top of what the other one wrote.
+//! stale. If that was another host's doing, or an operator's, nobody is let in any more: a kernel
+//! that reconnects has a filesystem and writes of before, and would put them on top of what the other
+//! one wrote. If it was not (readers came while this process was out of reach), the next client is
+//! let in unless another host has had the disk since.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unavailable};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::attached::{AttachedDisk, Departure};
 use super::attachments::Attachments;
@@ -31,6 +33,8 @@ pub(crate) struct NbdExport {
     /// What the clients share, if there are any. Clients that open take turns, which may last as
     /// long as an attach does: the first attaches, the others find it done.
     shared: Mutex<Option<Shared>>,
+    /// The end of the latest attachment, for whoever asks and must not wait for those who open.
+    latest: watch::Sender<Option<Departure>>,
 }
 
 /// An attachment that clients share, or have left.
@@ -49,12 +53,19 @@ impl NbdExport {
             attachments,
             uri: OnceLock::new(),
             shared: Mutex::new(None),
+            latest: watch::Sender::new(None),
         }
     }
 
     /// Where the export is served, which others are told while it is used.
     pub(crate) fn served_at(&self, uri: String) {
         assert!(self.uri.set(uri).is_ok(), "a server has one address");
+    }
+
+    /// The generation since which nobody is let in any more, if there is one.
+    pub(crate) fn taken_over_by(&self) -> Option<Generation> {
+        let by = self.latest.borrow().as_ref()?.taken_over_by()?;
+        Some(by.generation)
     }
 
     /// Attaches, to go on from an earlier attachment if that was ended.
@@ -112,6 +123,7 @@ impl SectorExport for NbdExport {
             Err(refusal) => return Err(unavailable(&refusal)),
         };
         let disk = Arc::new(disk);
+        self.latest.send_replace(Some(disk.departure()));
         *shared = Some(Shared {
             departure: disk.departure(),
             disk: Arc::downgrade(&disk),

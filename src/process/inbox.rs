@@ -1,9 +1,10 @@
-//! A worker's inbox: everything that waits is taken at once, with one wake-up.
+//! The inbox of a worker or of the keeper: everything that waits is taken at once, with one
+//! wake-up.
 //!
 //! It never blocks and never refuses, and is bounded all the same, because everything that can be
-//! put in has its place reserved elsewhere: commands by admission ([`super::disk`]), requests of
-//! peers by the credit that they were granted, replies by the requests that they answer, and
-//! completions by the loads and stores of these.
+//! put in has its place reserved elsewhere: commands by admission ([`super::operations`]),
+//! requests of peers by the credit that they were granted, replies by the requests that they
+//! answer, and completions by the loads and stores of these.
 
 use std::sync::{Mutex, PoisonError};
 

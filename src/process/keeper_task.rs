@@ -161,8 +161,9 @@ impl KeeperTask {
                     answer.send(Err(refusal)).ok();
                     return;
                 }
-                let begun = self.confirmation.ask(answer, self.next_id());
-                self.step_all(begun);
+                if let Some(input) = self.confirmation.ask(answer, self.next_id()) {
+                    self.step(input);
+                }
             }
             KeeperItem::Release { owner, answer } => {
                 let before = self.clients.ended();
@@ -212,12 +213,6 @@ impl KeeperTask {
             }
             self.outputs = outputs;
             self.beginning = None;
-        }
-    }
-
-    fn step_all(&mut self, inputs: impl IntoIterator<Item = Input>) {
-        for input in inputs {
-            self.step(input);
         }
     }
 
@@ -318,8 +313,9 @@ impl KeeperTask {
             self.step(input);
         }
         let id = self.next_id();
-        let input = self.confirmation.time_passed(now, id);
-        self.step_all(input);
+        if let Some(input) = self.confirmation.time_passed(now, id) {
+            self.step(input);
+        }
     }
 
     fn next_id(&self) -> AttachmentId {

@@ -110,7 +110,7 @@ impl Membership {
                         return Ok(());
                     }
                     for item in news.drain(..) {
-                        self.note(item);
+                        self.note(item)?;
                     }
                     self.consider().await?;
                 }
@@ -119,7 +119,7 @@ impl Membership {
         }
     }
 
-    fn note(&mut self, news: News) {
+    fn note(&mut self, news: News) -> Result<(), ProcessError> {
         match news {
             News::Introduced {
                 peer,
@@ -140,17 +140,26 @@ impl Membership {
                 self.met.remove(&peer);
                 self.holders.remove(&peer);
             }
+            News::Record { peer, birth } if self.birth.is_none() => {
+                if let Some(Verdict::Refused { by, named }) = self.unborn.refusal(peer, &birth) {
+                    return Err(self.refused(by, named));
+                }
+            }
+            News::Record { .. } => {}
         }
+        Ok(())
+    }
+
+    fn refused(&self, by: Rank, named: StoreId) -> ProcessError {
+        let own = self.unborn.store;
+        ProcessError::Refused { by, named, own }
     }
 
     async fn consider(&mut self) -> Result<(), ProcessError> {
         if self.birth.is_none() {
             match self.unborn.judge(&self.met) {
                 Verdict::Wait { missing } => self.wait(missing),
-                Verdict::Refused { by, named } => {
-                    let own = self.unborn.store;
-                    return Err(ProcessError::Refused { by, named, own });
-                }
+                Verdict::Refused { by, named } => return Err(self.refused(by, named)),
                 Verdict::Born(birth) => {
                     self.record(birth).await?;
                     info!(rank = %self.unborn.own, "the cluster is born");
@@ -228,7 +237,7 @@ impl Membership {
         let recognized = peers
             .filter(|rank| self.switchboard.is_recognized(*rank))
             .count();
-        let majority = usize::from(self.unborn.processes) / 2 + 1;
+        let majority = self.unborn.majority();
         let enough = recognized + 1 >= majority;
         if enough && self.warned {
             info!("a majority is there again; operations go on");

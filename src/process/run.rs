@@ -28,6 +28,7 @@ use super::inbox::Inbox;
 use super::items::{Item, KeeperItem};
 use super::membership::Standing;
 use super::operations::Operations;
+use super::service::Exported;
 use super::start::{Channels, Start};
 use super::switchboard::Switchboard;
 use crate::config::Configuration;
@@ -55,8 +56,9 @@ const STORE_GRACE: Duration = Duration::from_secs(30);
 pub enum ProcessError {
     /// The address for peers and clients cannot be listened on.
     #[error(
-        "the address is this process's in cluster.toml; end the program that holds it, or give \
-         the process another one"
+        "{}; the address is this process's in cluster.toml: end the program that holds it, or \
+         give the process another one",
+        .0.chain()
     )]
     Listen(#[source] NetError),
     /// The address for NBD cannot be listened on.
@@ -69,7 +71,7 @@ pub enum ProcessError {
     #[error(
         "this directory (store {own}) is not the one that the cluster was born with: process {by} \
          knows store {named} for this rank. Voting with it would forget what was acknowledged. \
-         Start with the original directory"
+         Start with the original directory as --data"
     )]
     Refused {
         /// Who knows another.
@@ -139,7 +141,11 @@ impl RegisterProcess {
         let channels = Channels::new(&configuration);
         let export = NbdExport::new(channels.attachments());
         let nbd = bind_nbd(&configuration, export).await?;
-        let nbd_address = nbd.as_ref().map(|server| server.address().to_string());
+        let nbd_address = nbd.as_ref().map(|(server, _)| server.address().to_string());
+        let exported = nbd.as_ref().map(|(server, export)| Exported {
+            uri: server.address().to_string(),
+            export: Arc::clone(export),
+        });
 
         let (failure, failed) = oneshot::channel();
         let store = open_store(&configuration, failure).await?;
@@ -148,7 +154,7 @@ impl RegisterProcess {
             store = %store.identity(), "recovered"
         );
 
-        let start = Start::new(configuration, store, channels, nbd_address.clone());
+        let start = Start::new(configuration, store, channels, exported);
         let address = listener.local_address();
         let mut tasks = JoinSet::new();
         start.spawn_links(&mut tasks);
@@ -156,7 +162,7 @@ impl RegisterProcess {
         start.spawn_keeper(&mut tasks);
         let connections = start.spawn_listener(&mut tasks, listener);
         let mut clients = JoinSet::new();
-        if let Some(server) = nbd {
+        if let Some((server, _)) = nbd {
             clients.spawn(serve_nbd(
                 server,
                 start.channels.standing.1.clone(),
@@ -278,7 +284,7 @@ async fn listen(configuration: &Configuration) -> Result<Listener, ProcessError>
 async fn bind_nbd(
     configuration: &Configuration,
     export: NbdExport,
-) -> Result<Option<Server<NbdExport>>, ProcessError> {
+) -> Result<Option<(Server<NbdExport>, Arc<NbdExport>)>, ProcessError> {
     let Some(address) = &configuration.nbd else {
         return Ok(None);
     };
@@ -291,7 +297,7 @@ async fn bind_nbd(
     let export = Arc::new(export);
     let server = Server::bind(address, options, Arc::clone(&export)).await?;
     export.served_at(server.uri());
-    Ok(Some(server))
+    Ok(Some((server, export)))
 }
 
 /// Serves NBD from the moment a majority is there, until the process stops.

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 
 use super::attached::AttachedDisk;
 use super::attachments::Attachments;
+use super::export::NbdExport;
 use super::membership::Standing;
-use super::switchboard::Switchboard;
+use super::switchboard::{News, Switchboard};
 use crate::config::Configuration;
 use crate::domain::{
     Attach, AttachRefusal, Incarnation, OwnerId, PeerStatus, ProcessState, Request, StatusReport,
@@ -30,7 +31,16 @@ pub(crate) struct Service {
     /// Of each worker.
     pub(crate) operations: Vec<Arc<AtomicUsize>>,
     /// Where NBD is served, if it is.
-    pub(crate) nbd: Option<String>,
+    pub(crate) nbd: Option<Exported>,
+}
+
+/// The NBD server of the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Exported {
+    /// Where it serves.
+    pub(crate) uri: String,
+    /// What it serves.
+    pub(crate) export: Arc<NbdExport>,
 }
 
 impl Host for Service {
@@ -55,14 +65,27 @@ impl Host for Service {
         self.switchboard.route_requests(from, requests);
     }
 
-    /// Birth and recognition follow the own links alone; a session brings questions only.
-    fn introduced(&self, _from: &Arc<PeerSession>, _introduction: Introduction) {}
+    /// Birth and recognition follow the own links alone; a session brings questions only. But its
+    /// peer may know that this process has the wrong directory, and not let it in for that.
+    fn introduced(&self, from: &Arc<PeerSession>, introduction: Introduction) {
+        let unborn = !self.standing.borrow().is_born();
+        if let Some(birth) = introduction.birth.filter(|_| unborn) {
+            let peer = from.rank();
+            self.switchboard.news().put(News::Record { peer, birth });
+        }
+    }
 
     async fn status(&self) -> Bytes {
         let report = self.report();
         serde_json::to_vec(&report)
             .expect("a report is plain data")
             .into()
+    }
+}
+
+impl Exported {
+    fn taken_over_by(&self) -> Option<u64> {
+        self.export.taken_over_by().map(|generation| generation.0)
     }
 }
 
@@ -97,7 +120,8 @@ impl Service {
                 })
                 .collect(),
             waiting_for_space: statistics.waits_for_space,
-            nbd: self.nbd.clone(),
+            nbd: self.nbd.as_ref().map(|nbd| nbd.uri.clone()),
+            nbd_taken_over_by: self.nbd.as_ref().and_then(Exported::taken_over_by),
             generation: self.attachments.generation().0,
             settle_records: statistics.settle_records,
         }

@@ -15,7 +15,7 @@ use super::items::{Item, KeeperItem};
 use super::keeper_task::{KeeperSurroundings, KeeperTask, KeeperView};
 use super::membership::{Membership, Standing};
 use super::operations::{ADMISSION_SECTORS, Operations};
-use super::service::Service;
+use super::service::{Exported, Service};
 use super::shared_authority::SharedAuthority;
 use super::sweeper::Sweeper;
 use super::switchboard::Switchboard;
@@ -92,7 +92,7 @@ pub(super) struct Start {
     pub(super) sessions: Arc<PeerSessions>,
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) introduction: (watch::Sender<Introduction>, watch::Receiver<Introduction>),
-    pub(super) nbd: Option<String>,
+    pub(super) nbd: Option<Exported>,
 }
 
 impl Start {
@@ -100,7 +100,7 @@ impl Start {
         configuration: Arc<Configuration>,
         store: Arc<DiskSectors>,
         channels: Channels,
-        nbd: Option<String>,
+        nbd: Option<Exported>,
     ) -> Self {
         let cluster = configuration.cluster();
         let identity = Arc::new(Identity {

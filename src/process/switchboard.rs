@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-use crate::domain::{ATTACH_SHARD, Holder, Incarnation, Question, Rank, Reply, Request};
+use crate::domain::{ATTACH_SHARD, Birth, Holder, Incarnation, Question, Rank, Reply, Request};
 use crate::net::{PeerEvents, PeerSession};
 use crate::wire::Introduction;
 
@@ -31,6 +31,14 @@ pub(crate) enum News {
     },
     /// A link is down.
     Disconnected(Rank),
+    /// A peer that asks this process has said over its own link with which stores the cluster was
+    /// born. It may be all that is ever heard of that peer, if it does not let this process in.
+    Record {
+        /// Which peer.
+        peer: Rank,
+        /// Its record.
+        birth: Birth,
+    },
 }
 
 /// One of a link's connections.

@@ -30,6 +30,21 @@ fn stamp() -> Stamp {
     }
 }
 
+fn identity() -> Identity {
+    Identity {
+        store: STORE,
+        cluster: ClusterId(*b"cluster-of-three"),
+        rank: Rank::new(3).unwrap(),
+        revision: 0x21,
+        incarnation: Incarnation(0x22),
+        believed: 0x23,
+        first_sequence: 0x24,
+        root_sequence: 0x25,
+        birth: None,
+        fences: Fences::default(),
+    }
+}
+
 /// The bytes as hex digits, without the zeroes that fill up the last block.
 fn digits(bytes: &[u8]) -> String {
     let end = bytes
@@ -53,18 +68,10 @@ fn checksums_bind_content_and_place() {
 #[test]
 fn the_identity_is_as_documented() {
     let identity = Identity {
-        store: STORE,
-        cluster: ClusterId(*b"cluster-of-three"),
-        rank: Rank::new(3).unwrap(),
-        revision: 0x21,
-        incarnation: Incarnation(0x22),
-        believed: 0x23,
-        first_sequence: 0x24,
-        root_sequence: 0x25,
         birth: Some(Birth {
             stores: vec![Some(STORE), None, Some(StoreId([0xee; 16]))],
         }),
-        fences: Fences::default(),
+        ..identity()
     };
     let bytes = identity.encode(4);
     assert_eq!(bytes.len(), 2 * BLOCK_SIZE);
@@ -85,18 +92,6 @@ fn the_identity_is_as_documented() {
 
 #[test]
 fn the_identitys_fences_are_as_documented() {
-    let identity = Identity {
-        store: STORE,
-        cluster: ClusterId(*b"cluster-of-three"),
-        rank: Rank::new(3).unwrap(),
-        revision: 0x21,
-        incarnation: Incarnation(0x22),
-        believed: 0x23,
-        first_sequence: 0x24,
-        root_sequence: 0x25,
-        birth: None,
-        fences: Fences::default(),
-    };
     let exclusive = Fence {
         generation: Generation(0x61),
         mode: Mode::Exclusive {
@@ -112,7 +107,7 @@ fn the_identitys_fences_are_as_documented() {
         generation: Generation(0x64),
         mode: Mode::Shared,
     };
-    let identity = identity.with_fence(Volume(5), shared).unwrap();
+    let identity = identity().with_fence(Volume(5), shared).unwrap();
     let identity = identity.with_fence(Volume(0), exclusive).unwrap();
     let bytes = identity.encode(0);
     assert_eq!(

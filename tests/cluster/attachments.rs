@@ -70,6 +70,41 @@ fn the_second_export_is_refused_until_the_last_client_of_the_first_has_left() {
     assert!(NbdClient::open(&exports[0]).is_err());
 }
 
+/// It called a process healthy whose NBD server lets nobody in.
+#[test]
+fn the_status_tells_which_exports_let_nobody_in() {
+    let (machine, exports) = with_exports();
+    let mut first = NbdClient::open(&exports[0]).unwrap();
+    first.write(1, 1);
+    let (code, status) = machine.status();
+    assert_eq!(code, 0, "one of several is in use, as is usual: {status:#}");
+    let holder = format!("NBD at {} through process 1", machine.nbd_uri());
+    let holder: String = holder.chars().take(20).collect();
+    for place in [1, 2] {
+        let by = status["processes"][place]["nbd_held_by"].as_str().unwrap();
+        assert!(by.starts_with(&holder), "{by}");
+    }
+    assert!(
+        status["processes"][0]["nbd_held_by"].is_null(),
+        "{status:#}"
+    );
+
+    let taken = machine.command("write", &["--sector", "1", "--take-over"], b"mine");
+    assert!(taken.status.success(), "{taken:?}");
+    drop(first);
+    let (code, status) = machine.status();
+    assert_eq!(code, 1, "{status:#}");
+    let reasons = status["reasons"].as_array().unwrap();
+    assert_eq!(reasons.len(), 1, "{status:#}");
+    let reason = reasons[0].as_str().unwrap();
+    assert!(
+        reason.contains("the NBD server of process 1 lets nobody in")
+            && reason.contains("start the process again"),
+        "{reason}"
+    );
+    assert!(NbdClient::open(&exports[0]).is_err());
+}
+
 #[test]
 fn classic_clients_are_closed_while_somebody_holds_the_disk_and_served_again_after() {
     let (machine, exports) = with_exports();

@@ -1,6 +1,5 @@
 //! Attachments on real processes: failover, take-over, and what a paused process may not do.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::gateway::Gateway;
 use crate::machine::{Machine, PATIENCE};
-use crate::tools::installed;
+use crate::tools::{assert_verified, fio, installed};
 
 /// The seeds' first failing history, on real processes: the coordinator is paused with writes under
 /// way, its client goes on through another, and then it wakes.
@@ -117,27 +116,7 @@ fn fio_verifies_through_a_gateway_while_every_process_is_killed_in_turn() {
     }
     let mut machine = Machine::running(3, "64MiB");
     let gateway = Gateway::start(&machine, "gateway", &[]);
-    let log = std::fs::File::create(machine.path().join("fio.log")).unwrap();
-    let mut fio = Command::new("fio")
-        .args([
-            "--name=verify",
-            "--ioengine=nbd",
-            "--rw=randwrite",
-            "--bs=4k",
-            "--iodepth=32",
-        ])
-        .args([
-            "--size=32m",
-            "--loops=4",
-            "--verify=crc32c",
-            "--verify_fatal=1",
-        ])
-        .arg(format!("--uri={}", gateway.uri()))
-        .current_dir(machine.path())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
+    let fio = fio(&machine, &gateway.uri(), &["--size=32m", "--loops=4"]);
     for rank in 1..=3 {
         std::thread::sleep(Duration::from_millis(700));
         machine.kill(rank);
@@ -145,9 +124,7 @@ fn fio_verifies_through_a_gateway_while_every_process_is_killed_in_turn() {
         machine.start(rank, &[]);
         machine.wait_for_status(0);
     }
-    let ended = fio.wait().unwrap();
-    let output = std::fs::read_to_string(machine.path().join("fio.log")).unwrap();
-    assert!(ended.success(), "{output}\n{}", gateway.log());
+    assert_verified(fio, &machine, &gateway.log());
 }
 
 /// After a take-over with a process missing, whatever an older generation has left is settled: by

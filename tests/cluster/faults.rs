@@ -116,6 +116,29 @@ fn an_empty_directory_has_no_vote_in_a_born_cluster() {
     assert_eq!(Client::to(&machine, 3).read(1), sector_of(1));
 }
 
+/// Its peers have seen later incarnations and do not let it in; it only said that it had no links,
+/// and waited for ever.
+#[test]
+fn an_empty_directory_in_place_of_one_that_was_restarted_says_so() {
+    let mut machine = Machine::running(3, "1MiB");
+    for _ in 0..2 {
+        machine.kill(2);
+        machine.start(2, &[]);
+        machine.wait_for_status(0);
+    }
+    machine.kill(2);
+    std::fs::remove_dir_all(machine.data(2)).unwrap();
+    machine.start(2, &[]);
+    assert!(!machine.wait(2).success());
+    let log = machine.log(2);
+    assert!(
+        log.contains("is not the one that the cluster was born with: process ")
+            && log.contains("for this rank")
+            && log.contains("Start with the original directory"),
+        "{log}"
+    );
+}
+
 #[test]
 fn a_paused_process_is_done_without_and_catches_nobody_out() {
     let machine = Machine::running(3, "1MiB");

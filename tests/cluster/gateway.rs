@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use crate::machine::{Machine, PATIENCE};
+use crate::machine::{Machine, PATIENCE, spawn};
 
 /// `atdd nbd`, killed when it is dropped.
 pub(crate) struct Gateway {
@@ -22,17 +22,14 @@ impl Gateway {
         let socket = machine.path().join(format!("{name}.sock"));
         let path = machine.path().join(format!("{name}.log"));
         let log = File::create(&path).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_atdd"))
+        let mut program = Command::new(env!("CARGO_BIN_EXE_atdd"));
+        program
             .args(["nbd", "--config"])
             .arg(machine.config())
             .arg("--unix")
             .arg(&socket)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .args(arguments);
+        let child = spawn(&mut program, log);
         let gateway = Self {
             child,
             socket,

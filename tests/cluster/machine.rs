@@ -80,14 +80,7 @@ impl Machine {
                 .arg("--nbd")
                 .arg(format!("unix:{}", self.nbd_socket().display()));
         }
-        let child = command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.children[rank - 1] = Some(child);
+        self.children[rank - 1] = Some(spawn(command.args(arguments), log));
     }
 
     /// `atdd serve` of a process, as it is.
@@ -256,6 +249,13 @@ impl Drop for Machine {
             child.wait().ok();
         }
     }
+}
+
+/// Starts a program that says everything into this file.
+pub(crate) fn spawn(program: &mut Command, log: File) -> Child {
+    let program = program.stdin(Stdio::null());
+    let program = program.stdout(log.try_clone().unwrap()).stderr(log);
+    program.spawn().unwrap()
 }
 
 fn atdd() -> Command {

@@ -3,12 +3,13 @@
 //! A program that is not installed skips its test, and says so; with `ATDD_REQUIRE_TOOLS=1`, as in
 //! `.ci/run`, that is a failure.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::limits::memory_kib;
-use crate::machine::Machine;
+use crate::machine::{Machine, spawn};
 
 #[test]
 fn nbdinfo_lists_the_export() {
@@ -115,7 +116,10 @@ fn fio_verifies_while_the_other_processes_are_killed_in_turn() {
         return;
     }
     let mut machine = Machine::running(3, "64MiB");
-    let mut fio = fio(&machine, machine.path(), "48m");
+    let connections = ["--numjobs=4", "--size=12m", "--offset_increment=12m"];
+    let others = ["--randrepeat=0", "--group_reporting", "--runtime=60"];
+    let arguments = [&connections[..], &others].concat();
+    let fio = fio(&machine, &machine.nbd_uri(), &arguments);
     for rank in [2, 3] {
         std::thread::sleep(Duration::from_secs(1));
         machine.kill(rank);
@@ -123,48 +127,32 @@ fn fio_verifies_while_the_other_processes_are_killed_in_turn() {
         machine.start(rank, &[]);
         machine.wait_for_status(0);
     }
-    let ended = fio.wait().unwrap();
-    let output = std::fs::read_to_string(machine.path().join("fio.log")).unwrap();
-    assert!(ended.success(), "{output}\n{}", machine.log(1));
+    assert_verified(fio, &machine, &machine.log(1));
 }
 
-/// Random writes at depth 32 over four connections, read back and compared.
-fn fio(machine: &Machine, directory: &Path, size: &str) -> Child {
-    let log = std::fs::File::create(directory.join("fio.log")).unwrap();
-    Command::new("fio")
-        .args([
-            "--name=verify",
-            "--ioengine=nbd",
-            "--rw=randwrite",
-            "--bs=4k",
-            "--iodepth=32",
-        ])
-        .args([
-            "--numjobs=4",
-            "--verify=crc32c",
-            "--verify_fatal=1",
-            "--randrepeat=0",
-        ])
-        .args(["--group_reporting", "--runtime=60"])
-        .arg(format!("--size={}", quarter(size)))
-        .arg(format!("--offset_increment={}", quarter(size)))
-        .arg(format!("--uri={}", machine.nbd_uri()))
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+/// Random writes at depth 32, read back and compared; it says what it saw in `fio.log`.
+pub(crate) fn fio(machine: &Machine, uri: &str, arguments: &[&str]) -> Child {
+    let log = File::create(machine.path().join("fio.log")).unwrap();
+    let mut fio = Command::new("fio");
+    fio.args(["--name=verify", "--ioengine=nbd", "--rw=randwrite"])
+        .args(["--bs=4k", "--iodepth=32"])
+        .args(["--verify=crc32c", "--verify_fatal=1"])
+        .args(arguments)
+        .arg(format!("--uri={uri}"))
+        .current_dir(machine.path());
+    spawn(&mut fio, log)
+}
+
+/// Asserts that it saw no error.
+pub(crate) fn assert_verified(mut fio: Child, machine: &Machine, server_log: &str) {
+    let ended = fio.wait().unwrap();
+    let output = std::fs::read_to_string(machine.path().join("fio.log")).unwrap();
+    assert!(ended.success(), "{output}\n{server_log}");
 }
 
 fn disk_usage_kib(directory: &Path) -> u64 {
     let said = run(Command::new("du").arg("-sk").arg(directory));
     said.split_whitespace().next().unwrap().parse().unwrap()
-}
-
-fn quarter(size: &str) -> String {
-    let mebibytes: u32 = size.trim_end_matches('m').parse().unwrap();
-    format!("{}m", mebibytes / 4)
 }
 
 fn run(command: &mut Command) -> String {

@@ -1,6 +1,9 @@
 //! The commands that use the disk: `nbd`, `read`, `write`, `attachments` and `bench`.
 
+use std::fs::Permissions;
 use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -128,6 +131,30 @@ fn pipes_are_read_and_written() {
     );
 }
 
+/// An empty input and a long write both ended without a word.
+#[test]
+fn a_write_says_what_it_did_where_that_is_not_plain() {
+    let (directory, file) = new_cluster(1);
+    let _processes = Processes::serve(&file);
+    let nothing = write(&file, "write --sector 3", b"");
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
+    let said = "nothing was written, since the input is empty\n";
+    assert_eq!(nothing.stderr, said);
+    let nothing = write(&file, "write --sector 3 --count 1", b"");
+    assert_eq!(nothing.code, Some(1));
+    assert!(nothing.stderr.ends_with(said), "{}", nothing.stderr);
+
+    let mut long = Running::start(directory.path(), &words(&file, "write --sector 3"));
+    long.write_stdin(&[1; 4096]);
+    std::thread::sleep(Duration::from_millis(1100));
+    long.write_stdin(&[2; 4096]);
+    long.close_stdin();
+    let said = long.stderr_line(" written in ");
+    assert!(said.starts_with("8 KiB written in 1."), "{said}");
+    assert!(said.ends_with(" KiB/s"), "{said}");
+    assert_eq!(long.wait().code(), Some(0));
+}
+
 #[test]
 fn a_gateway_serves_goes_on_and_gives_back() {
     let (_directory, file) = new_cluster(3);
@@ -187,7 +214,7 @@ fn whoever_comes_second_is_refused_unless_he_takes_over() {
     let written = write(&file, "write --sector 0 --take-over", b"mine");
     assert_eq!(written.code, Some(0), "{}", written.stderr);
     assert!(disk.closed(), "it has lost the disk");
-    first.stderr_line("another attachment has taken the disk over");
+    first.stderr_line("another attachment has taken the disk over: owner ");
     assert_eq!(processes.sector(0), Some(b'm'));
     assert!(NbdClient::connect(&uri).is_err(), "it has writes of before");
     first.stderr_line("start the gateway again");
@@ -261,6 +288,11 @@ fn attachments_are_listed_and_released() {
     let released = client(&file, &format!("attachments --release {owner}"));
     assert_eq!(released.code, Some(0), "{}", released.stderr);
     assert!(disk.closed());
+    let attached = gateway.stderr_line("attached the disk");
+    assert!(
+        attached.contains(&format!("owner={owner} process=")),
+        "{attached}"
+    );
     gateway.stderr_line("or an operator has released it");
     until("it is gone", || {
         (processes.attachments() == 0).then_some(())
@@ -314,6 +346,63 @@ fn a_benchmark_overwrites_only_what_it_may() {
         );
     }
     assert_eq!(processes.attachments(), 0);
+}
+
+/// They said that they wait, and not where to look.
+#[test]
+fn whoever_waits_names_the_command_that_says_for_what() {
+    let (_directory, file) = new_cluster(3);
+    for waits in ["read --sector 0", "write --sector 0", "bench"] {
+        let running = Running::start(file.parent().unwrap(), &words(&file, waits));
+        let said = running.stderr_line("the disk waits for processes to answer");
+        assert!(
+            said.contains("; `atdd status --config …` says how"),
+            "{said}"
+        );
+    }
+}
+
+/// A path where nobody may write was answered with advice about ports, a secret with none at all,
+/// and what was wrong with a port came after what to do.
+#[test]
+fn a_gateway_that_cannot_start_says_what_is_wrong_and_then_what_to_do() {
+    let (directory, file) = new_cluster(1);
+    let socket = client(&file, "nbd --unix /sys/disk.sock");
+    assert_eq!(socket.code, Some(1), "{}", socket.stderr);
+    assert!(
+        socket
+            .stderr
+            .contains("not permitted to make the socket /sys/disk.sock: choose a dir")
+            && !socket.stderr.contains("port"),
+        "{}",
+        socket.stderr
+    );
+
+    let secret = directory.path().join("secret");
+    let arguments = format!(
+        "nbd --port 0 --join disk --join-secret {}",
+        secret.display()
+    );
+    let missing = client(&file, &arguments);
+    assert!(
+        missing.stderr.contains("cannot be read: No such file")
+            && missing
+                .stderr
+                .contains("; name a file of this user with 64 hex digits"),
+        "{}",
+        missing.stderr
+    );
+    std::fs::write(&secret, "ab".repeat(32)).unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
+    let open = client(&file, &arguments);
+    let advice = format!("; run: chmod 600 {}\n", secret.display());
+    assert!(open.stderr.ends_with(&advice), "{}", open.stderr);
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let taken = client(&file, &format!("nbd --port {port}"));
+    let said = "cannot be served: Address already in use (os error 98); end the program";
+    assert!(taken.stderr.contains(said), "{}", taken.stderr);
 }
 
 #[test]

@@ -282,7 +282,10 @@ fn an_nbd_address_that_is_taken_is_refused_before_anything_starts() {
     let address = taken.local_addr().unwrap().to_string();
     let on_port = run(directory.path(), &["dev", "--nbd", &address]);
     assert_eq!(on_port.code, Some(1));
-    let said = format!("nbd://{address} cannot be served; end the program that listens there, or");
+    let said = format!(
+        "nbd://{address} cannot be served: Address already in use (os error 98); end the program \
+         that listens there, or"
+    );
     assert!(on_port.stderr.contains(&said), "{}", on_port.stderr);
     assert!(!directory.path().join("atdd-data/process-1.log").exists());
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -101,6 +101,11 @@ impl Running {
     /// What is on stderr and was not asked for yet.
     pub(crate) fn rest_of_stderr(&self) -> Vec<String> {
         self.stderr.try_iter().collect()
+    }
+
+    /// Writes to its stdin.
+    pub(crate) fn write_stdin(&mut self, bytes: &[u8]) {
+        self.child.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
     /// Closes its stdin.

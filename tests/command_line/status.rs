@@ -76,6 +76,45 @@ fn it_tells_healthy_from_degraded_from_none() {
     third.stop();
 }
 
+/// Wrong keys and another cluster's file were called a cluster that is down.
+#[test]
+fn whoever_is_not_let_in_is_told_why_and_what_to_do() {
+    let (_directory, file) = new_cluster(1);
+    let running = serve(&file, "1");
+    until("all is well", || {
+        (status(&file, false).code == Some(0)).then_some(())
+    });
+    let good = std::fs::read_to_string(&file).unwrap();
+    let identity = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("cluster = "));
+        line.unwrap().to_owned()
+    };
+    let (_other_directory, other) = new_cluster(1);
+    let other = identity(&std::fs::read_to_string(other).unwrap());
+    std::fs::write(&file, good.replace(&identity(&good), &other)).unwrap();
+    let refused = status(&file, false);
+    assert_eq!(refused.code, Some(78), "{}", refused.stdout);
+    assert!(refused.stdout.contains(" refuses "), "{}", refused.stdout);
+    let advice = "; name the cluster.toml of the cluster that is meant\n";
+    assert!(refused.stdout.ends_with(advice), "{}", refused.stdout);
+    std::fs::write(&file, good).unwrap();
+
+    let key = file.with_file_name("client.key");
+    let digits = std::fs::read_to_string(&key).unwrap();
+    let other: String = digits.trim().chars().rev().collect();
+    std::fs::write(&key, other).unwrap();
+    let refused = status(&file, false);
+    assert_eq!(refused.code, Some(78), "{}", refused.stdout);
+    let said = "\nnot let in: process 1 does not let this client in: its client key is another one; \
+                give both ends the client.key of the same cluster\n";
+    assert!(refused.stdout.ends_with(said), "{}", refused.stdout);
+    assert!(!refused.stdout.contains("down"), "{}", refused.stdout);
+    let json = status(&file, true);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["health"], "refused");
+    running.stop();
+}
+
 #[test]
 fn a_reader_that_has_seen_enough_changes_nothing() {
     let (_directory, file) = new_cluster(1);

@@ -70,6 +70,10 @@ fn wrong_usage_has_an_exit_code_of_its_own_and_names_the_remedy() {
             "invalid value '0'",
         ),
         (
+            "nbd --config c --io-timeout 0",
+            "write 1 or more seconds, or leave --io-timeout out",
+        ),
+        (
             "serve --config c --rank one --data d",
             "invalid value 'one'",
         ),

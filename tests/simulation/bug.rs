@@ -181,39 +181,29 @@ impl Bug {
                 scenario.one_way = 1000;
                 scenario.slow = 0;
                 scenario.lag = 0;
-                scenario.delay_max = 2;
-                scenario.sync_max = 2;
-                scenario.record_max = 2;
+                scenario.hurry();
                 scenario.think_max = 20;
                 scenario.reads = 300;
             }
             // Few have what an old read writes back, and their processes are soon gone.
             Self::WriteBacksNotRefused => {
                 scenario.processes = 3;
-                scenario.sectors = 1;
-                scenario.range_max = 1;
-                scenario.boundary = 0;
+                scenario.use_one_sector();
                 scenario.crash_every = 100;
                 scenario.aimed = 50;
                 scenario.down_max = 100;
                 scenario.late = 0;
-                scenario.delay_max = 2;
-                scenario.sync_max = 2;
-                scenario.record_max = 2;
+                scenario.hurry();
                 scenario.patience_max = 1;
                 scenario.think_max = 1;
                 scenario.reads = 600;
             }
             Self::MovedTooEarly | Self::SilenceForgiven => {
-                scenario.sectors = 1;
-                scenario.range_max = 1;
-                scenario.boundary = 0;
+                scenario.use_one_sector();
                 scenario.crash_every = 1500;
                 scenario.blackout_every = 0;
                 scenario.pause_every = 200;
-                scenario.delay_max = 2;
-                scenario.sync_max = 2;
-                scenario.record_max = 2;
+                scenario.hurry();
                 scenario.slow = 0;
                 scenario.lag = 0;
                 scenario.cut_every = 1600;

@@ -148,6 +148,20 @@ impl Scenario {
         }
     }
 
+    /// The clients have one sector between them, and its register.
+    pub(crate) fn use_one_sector(&mut self) {
+        self.sectors = 1;
+        self.range_max = 1;
+        self.boundary = 0;
+    }
+
+    /// Messages and disks take as good as no time.
+    pub(crate) fn hurry(&mut self) {
+        self.delay_max = 2;
+        self.sync_max = 2;
+        self.record_max = 2;
+    }
+
     /// Which register of a process has the sector of this index, and where its sectors end.
     pub(crate) fn shard(&self, index: u64) -> (u8, u64) {
         if self.shards > 1 && index < self.boundary {

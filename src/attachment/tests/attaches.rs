@@ -1,149 +1,12 @@
 //! One keeper step by step: what it says and grants after each input.
 
-use super::{exclusive, fence_of, holder, rank, reading, shared};
-use crate::attachment::{AttachmentId, AttachmentKeeper, Config, Input, Output};
+use super::bench::*;
+use super::{exclusive, holder, rank, shared};
+use crate::attachment::{AttachmentId, Input, Output};
 use crate::domain::{
-    ATTACH_SHARD, Answer, Attach, AttachKind, AttachRefusal, Fence, Generation, Holder,
-    Incarnation, JoinKey, Mode, OperationId, OwnerId, Question, Reply, Request, RequestId, Tag,
+    Answer, Attach, AttachKind, AttachRefusal, Fence, Generation, Holder, Incarnation, OwnerId,
+    Question, Reply, Request,
 };
-
-const EXCLUSIVE: AttachKind = AttachKind::Exclusive { join: None };
-const KEYED: AttachKind = AttachKind::Exclusive {
-    join: Some(JoinKey([1; 32])),
-};
-
-/// The keeper of process 1 in its incarnation 3, with one register, and what it has put out since
-/// the last look.
-struct Bench {
-    keeper: AttachmentKeeper,
-    out: Vec<Output>,
-}
-
-fn attach(owner: u8, kind: AttachKind) -> Attach {
-    Attach {
-        owner: OwnerId([owner; 16]),
-        kind,
-        take_over: false,
-        continues: None,
-    }
-}
-
-fn id(sequence: u64, round: u8) -> RequestId {
-    RequestId {
-        operation: OperationId {
-            coordinator: rank(1),
-            incarnation: Incarnation(3),
-            shard: ATTACH_SHARD,
-            sequence,
-        },
-        round,
-    }
-}
-
-/// What this keeper's attach of this number opens.
-fn own(generation: u64, owner: u8, sequence: u64) -> Fence {
-    let tag = Tag {
-        coordinator: rank(1),
-        incarnation: Incarnation(3),
-        sequence,
-    };
-    let owner = OwnerId([owner; 16]);
-    fence_of(generation, Mode::Exclusive { owner, tag })
-}
-
-impl Bench {
-    fn new(processes: u8) -> Self {
-        let keeper = AttachmentKeeper::new(Config {
-            own: rank(1),
-            processes,
-            incarnation: Incarnation(3),
-            fence: Fence::INITIAL,
-            shards: 1,
-        });
-        let out = Vec::new();
-        Self { keeper, out }
-    }
-
-    fn step(&mut self, input: Input) {
-        self.keeper.step(input, &mut self.out);
-    }
-
-    fn attach(&mut self, number: u64, attach: Attach) {
-        self.step(Input::Attach {
-            id: AttachmentId(number),
-            attach,
-            client: format!("client {number}"),
-            now: number,
-        });
-    }
-
-    fn answer(&mut self, from: u8, id: RequestId, answer: Answer) {
-        let reply = Reply { id, answer };
-        let from = rank(from);
-        self.step(Input::Reply { from, reply });
-    }
-
-    fn heard(&mut self, from: u8, sequence: u64, fence: Fence, holders: &[Holder]) {
-        let holders = holders.to_vec();
-        self.answer(from, id(sequence, 0), Answer::Fence { fence, holders });
-    }
-
-    /// The accepted fence becomes stable.
-    fn complete(&mut self) {
-        let fence = self.keeper.accepted();
-        self.step(Input::Recorded { fence });
-        let generation = fence.generation;
-        self.step(Input::Drained {
-            shard: 0,
-            generation,
-        });
-        assert_eq!(self.keeper.fence(), fence);
-    }
-
-    /// In a cluster of three: the client is attached under a generation of its own.
-    fn hold(&mut self, number: u64, attach: Attach) -> Fence {
-        let fence = self.keeper.fence();
-        self.attach(number, attach);
-        self.heard(2, number, fence, &[]);
-        self.complete();
-        self.answer(2, id(number, 1), Answer::Opened);
-        let fence = self.keeper.fence();
-        let id = AttachmentId(number);
-        assert!(self.out().contains(&Output::Granted { id, fence }));
-        fence
-    }
-
-    fn out(&mut self) -> Vec<Output> {
-        std::mem::take(&mut self.out)
-    }
-
-    /// What has become of clients, and nothing else.
-    fn outcomes(&mut self) -> Vec<Output> {
-        let mut out = self.out();
-        out.retain(|output| {
-            matches!(
-                output,
-                Output::Granted { .. } | Output::Refused { .. } | Output::Fenced { .. }
-            )
-        });
-        out
-    }
-}
-
-fn asks(to: u8, id: RequestId, authority: Fence, question: Question) -> Output {
-    let request = Request {
-        id,
-        authority,
-        question,
-    };
-    let to = rank(to);
-    Output::Request { to, request }
-}
-
-fn refused(number: u64, refusal: AttachRefusal) -> Output {
-    let id = AttachmentId(number);
-    Output::Refused { id, refusal }
-}
 
 #[test]
 fn an_exclusive_attach_asks_and_opens_and_is_granted() {
@@ -248,7 +111,7 @@ fn answers_of_other_incarnations_rounds_and_attaches_do_not_count() {
 }
 
 #[test]
-fn an_attach_waits_for_the_process_that_is_sareaderto_hold() {
+fn an_attach_waits_for_the_process_that_is_said_to_hold() {
     let held = holder(3, 9, exclusive(4, 3, 9));
     for ending in 0..4 {
         let mut bench = Bench::new(3);
@@ -422,120 +285,6 @@ fn a_new_session_of_the_same_client_has_a_generation_of_its_own() {
 }
 
 #[test]
-fn readers_go_where_the_writer_is() {
-    let mut bench = Bench::new(3);
-    let held = holder(2, 9, exclusive(4, 2, 9));
-    bench.attach(0, attach(7, AttachKind::ReadOnly));
-    bench.heard(2, 0, exclusive(4, 2, 9), &[held]);
-    let process = rank(2);
-    let refusal = AttachRefusal::Elsewhere { process };
-    assert_eq!(bench.outcomes(), [refused(0, refusal)]);
-
-    bench.attach(1, attach(7, AttachKind::ReadOnly));
-    bench.heard(2, 1, exclusive(4, 2, 9), &[]);
-    bench.complete();
-    bench.answer(2, id(1, 1), Answer::Opened);
-    let id = AttachmentId(1);
-    let fence = reading(5, 9);
-    assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
-    assert_eq!(bench.keeper.attachments().len(), 1);
-}
-
-/// It may say that it is about to be used, and then the reader goes there.
-#[test]
-fn a_reader_waits_for_the_word_of_the_newest_coordinator() {
-    let fence = exclusive(4, 2, 9);
-    for ending in 0..4 {
-        let mut bench = Bench::new(3);
-        let rank = rank(2);
-        bench.step(Input::PeerConnected { rank });
-        bench.attach(0, attach(7, AttachKind::ReadOnly));
-        bench.heard(3, 0, fence, &[]);
-        assert_eq!(bench.keeper.accepted(), Fence::INITIAL);
-        let reader = AttachmentId(0);
-        match ending {
-            0 => {
-                for _ in 0..4 {
-                    assert_eq!(bench.keeper.accepted(), Fence::INITIAL, "it overtakes");
-                    bench.step(Input::StopWaiting { id: reader });
-                }
-            }
-            1 => bench.step(Input::PeerDisconnected { rank }),
-            2 => bench.heard(2, 0, fence, &[]),
-            _ => bench.heard(2, 0, fence, &[holder(2, 9, fence)]),
-        }
-        if ending < 3 {
-            assert_eq!(bench.keeper.accepted(), reading(5, 9));
-        } else {
-            let refusal = AttachRefusal::Elsewhere { process: rank };
-            assert_eq!(bench.outcomes(), [refused(0, refusal)]);
-        }
-    }
-}
-
-#[test]
-fn a_reader_waits_for_a_writer_of_its_own_process_that_is_about_to_come() {
-    for granted in [true, false] {
-        let mut bench = Bench::new(3);
-        let before = exclusive(4, 3, 9);
-        bench.attach(0, attach(7, EXCLUSIVE));
-        bench.heard(2, 0, before, &[]);
-        let fence = own(5, 7, 0);
-        bench.attach(1, attach(8, AttachKind::ReadOnly));
-        bench.complete();
-        bench.heard(2, 1, fence, &[]);
-        assert_eq!(bench.outcomes(), []);
-        assert_eq!(bench.keeper.accepted(), fence);
-        if granted {
-            bench.answer(2, id(0, 1), Answer::Opened);
-            let granted = [0, 1].map(|number| Output::Granted {
-                id: AttachmentId(number),
-                fence,
-            });
-            assert_eq!(bench.outcomes(), granted);
-        } else {
-            bench.step(Input::Detach {
-                id: AttachmentId(0),
-            });
-            assert_eq!(bench.keeper.accepted(), reading(6, 7));
-        }
-    }
-}
-
-/// Whoever had the disk was away while it was read, and comes back.
-#[test]
-fn a_generation_that_is_only_read_breaks_nothing_off_for_the_owner_before() {
-    let continues = |owner| Attach {
-        continues: Some(Generation(4)),
-        ..attach(owner, EXCLUSIVE)
-    };
-    let mut bench = Bench::new(3);
-    bench.step(Input::Raise {
-        fence: exclusive(4, 2, 7),
-    });
-    bench.complete();
-    bench.step(Input::Raise {
-        fence: reading(5, 7),
-    });
-    bench.complete();
-    bench.attach(0, continues(8));
-    bench.heard(2, 0, reading(5, 7), &[]);
-    let by = Generation(5);
-    assert_eq!(
-        bench.outcomes(),
-        [refused(0, AttachRefusal::Fenced { by })],
-        "he was not the one"
-    );
-    bench.attach(1, continues(7));
-    bench.heard(2, 1, reading(5, 7), &[]);
-    bench.complete();
-    bench.answer(2, id(1, 1), Answer::Opened);
-    let fence = own(6, 7, 1);
-    let id = AttachmentId(1);
-    assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
-}
-
-#[test]
 fn released_attachments_end_as_if_fenced() {
     let mut bench = Bench::new(3);
     let by = bench.hold(0, attach(7, EXCLUSIVE));
@@ -586,19 +335,6 @@ fn peers_are_answered_with_fence_and_holders() {
         bench.step(Input::Request { from, request });
     }
     assert_eq!(bench.out(), [], "they are no peers");
-}
-
-#[test]
-fn a_reader_that_is_under_way_contends_with_nobody() {
-    let mut bench = Bench::new(3);
-    bench.attach(0, attach(7, AttachKind::ReadOnly));
-    bench.heard(2, 0, exclusive(4, 3, 9), &[]);
-    bench.complete();
-    bench.attach(1, attach(8, EXCLUSIVE));
-    bench.heard(2, 1, exclusive(4, 3, 9), &[]);
-    assert_eq!(bench.keeper.accepted(), own(6, 8, 1));
-    let refusal = AttachRefusal::Contended;
-    assert_eq!(bench.outcomes(), [refused(0, refusal)]);
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! A cluster of keepers over a network, disks and registers that are simulated, and what must hold
 //! of it at every step.
 
+mod checks;
+mod faults;
+mod shard;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-
+use self::checks::name;
+use self::shard::{Shard, ShardInput};
+use super::dice::Dice;
 use crate::attachment::{AttachmentId, AttachmentKeeper, Config, Input, Output};
 use crate::domain::{
-    Attach, AttachKind, AttachRefusal, Fence, Generation, Holder, Incarnation, JoinKey, Mode,
-    OwnerId, Rank, Reply, Request,
+    Attach, AttachKind, AttachRefusal, Fence, Generation, Holder, Incarnation, JoinKey, OwnerId,
+    Rank, Reply, Request,
 };
 
 const SHARDS: u8 = 2;
@@ -18,91 +22,6 @@ const SHARDS: u8 = 2;
 pub(super) const KEYED: AttachKind = AttachKind::Exclusive {
     join: Some(JoinKey([7; 32])),
 };
-
-/// Everything that is random, from one seed.
-pub(super) struct Dice(ChaCha8Rng);
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
-    }
-
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.0.next_u64() % u64::try_from(limit).unwrap()).unwrap()
-    }
-
-    /// True so many times out of a hundred.
-    pub(super) fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// A register as the keeper sees it: late to drain, and with fences of its own from its peers.
-#[derive(Debug)]
-struct Shard {
-    accepted: Fence,
-    stable: Fence,
-    /// From the keeper, in order.
-    inbox: VecDeque<ShardInput>,
-    /// A drain that is not yet complete.
-    draining: Option<Generation>,
-    /// To the keeper, in order.
-    outbox: VecDeque<Input>,
-}
-
-#[derive(Debug)]
-enum ShardInput {
-    Raise(Fence),
-    Stable(Fence),
-}
-
-impl Shard {
-    fn new(fence: Fence) -> Self {
-        Self {
-            accepted: fence,
-            stable: fence,
-            inbox: VecDeque::new(),
-            draining: None,
-            outbox: VecDeque::new(),
-        }
-    }
-
-    /// Older generations are refused from now on; as they were before if the number is the same.
-    fn accept(&mut self, fence: Fence) {
-        if fence.generation > self.accepted.generation {
-            self.draining = Some(fence.generation);
-        }
-        self.accepted = fence;
-    }
-
-    /// A peer's word for a newer fence.
-    fn hear(&mut self, fence: Fence) {
-        self.accept(fence);
-        self.outbox.push_back(Input::Raise { fence });
-    }
-
-    fn take(&mut self) {
-        match self.inbox.pop_front() {
-            Some(ShardInput::Raise(fence))
-                if fence.generation >= self.accepted.generation && fence != self.accepted =>
-            {
-                self.accept(fence);
-            }
-            Some(ShardInput::Stable(fence)) if fence == self.accepted => {
-                assert_eq!(self.draining, None, "a fence is stable once all is drained");
-                self.stable = fence;
-            }
-            _ => {}
-        }
-    }
-
-    fn drain(&mut self) {
-        if let Some(generation) = self.draining.take() {
-            let shard = 0;
-            self.outbox.push_back(Input::Drained { shard, generation });
-        }
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Message {
@@ -293,106 +212,6 @@ impl Cluster {
         }
     }
 
-    /// Sometimes a message arrives twice, and sometimes its connection breaks instead.
-    pub(super) fn disturb(&mut self) {
-        if self.network.is_empty() {
-            return;
-        }
-        let place = self.dice.below(self.network.len());
-        let envelope = self.network[place].clone();
-        if self.dice.chance(80) {
-            self.network.push(envelope);
-        } else {
-            self.disconnect(envelope.from, envelope.to);
-        }
-    }
-
-    /// Breaks a connection. What is under way on it is lost, but for what the other connection of
-    /// the two had.
-    pub(super) fn disconnect(&mut self, one: usize, other: usize) {
-        let pair = (one.min(other), one.max(other));
-        if !self.links.remove(&pair) {
-            return;
-        }
-        let mut kept = Vec::new();
-        for envelope in std::mem::take(&mut self.network) {
-            let between = (envelope.from, envelope.to) == pair;
-            let between = between || (envelope.to, envelope.from) == pair;
-            if !between || self.dice.chance(10) {
-                kept.push(envelope);
-            }
-        }
-        self.network = kept;
-        for (place, peer) in [(one, other), (other, one)] {
-            self.step(place, Input::PeerDisconnected { rank: rank(peer) });
-        }
-    }
-
-    pub(super) fn connect(&mut self, one: usize, other: usize) {
-        let pair = (one.min(other), one.max(other));
-        if one == other || !self.is_up(one) || !self.is_up(other) || !self.links.insert(pair) {
-            return;
-        }
-        for (place, peer) in [(one, other), (other, one)] {
-            self.step(place, Input::PeerConnected { rank: rank(peer) });
-            self.send(place, peer, Message::Holders);
-        }
-    }
-
-    /// A process stops; some of its records may have become durable.
-    pub(super) fn crash(&mut self, place: usize) {
-        if !self.is_up(place) {
-            return;
-        }
-        for other in 0..self.size() {
-            self.disconnect(place, other);
-        }
-        let process = &mut self.processes[place];
-        let survive = self.dice.below(process.records.len() + 1);
-        if let Some(fence) = process.records.drain(..).take(survive).next_back() {
-            process.durable = fence;
-        }
-        process.keeper = None;
-        process.shards.clear();
-        process.published.clear();
-        for client in self.clients.values_mut() {
-            if client.place == place && matches!(client.state, State::Waiting | State::Granted(_)) {
-                client.state = State::Gone;
-            }
-        }
-    }
-
-    pub(super) fn start(&mut self, place: usize) {
-        let processes = u8::try_from(self.size()).unwrap();
-        let process = &mut self.processes[place];
-        if process.keeper.is_some() {
-            return;
-        }
-        process.incarnation += 1;
-        let fence = process.durable;
-        process.keeper = Some(AttachmentKeeper::new(Config {
-            own: rank(place),
-            processes,
-            incarnation: Incarnation(process.incarnation),
-            fence,
-            shards: SHARDS,
-        }));
-        process.shards = (0..SHARDS).map(|_| Shard::new(fence)).collect();
-        process.stable.insert(name(fence));
-    }
-
-    /// Everything is up and connected.
-    pub(super) fn heal(&mut self) {
-        for place in 0..self.size() {
-            self.start(place);
-        }
-        for one in 0..self.size() {
-            for other in 0..one {
-                self.connect(one, other);
-            }
-        }
-    }
-
     fn deliver(&mut self) -> bool {
         if self.network.is_empty() {
             return false;
@@ -533,113 +352,6 @@ impl Cluster {
             }
         }
     }
-
-    fn end(&mut self, id: AttachmentId, state: State) {
-        let client = self.clients.get_mut(&id).unwrap();
-        let before = std::mem::replace(&mut client.state, state);
-        let what = match &client.state {
-            State::Refused(AttachRefusal::Held(_)) => "held",
-            State::Refused(AttachRefusal::Elsewhere { .. }) => "elsewhere",
-            State::Refused(AttachRefusal::Contended) => "contended",
-            State::Refused(AttachRefusal::Fenced { .. }) => "came between",
-            State::Fenced(by) if matches!(before, State::Granted(fence) if fence == *by) => {
-                "released"
-            }
-            State::Fenced(_) => "fenced",
-            _ => "",
-        };
-        *self.tally.entry(what).or_default() += 1;
-        match client.state {
-            State::Fenced(_) => assert!(matches!(before, State::Granted(_)), "{before:?}"),
-            _ => assert_eq!(before, State::Waiting),
-        }
-    }
-
-    fn became_stable(&mut self, place: usize, fence: Fence) {
-        let process = &mut self.processes[place];
-        assert_eq!(process.durable, fence, "its record comes first");
-        process.stable.insert(name(fence));
-        for shard in &mut process.shards {
-            shard.inbox.push_back(ShardInput::Stable(fence));
-        }
-        self.check_continued();
-    }
-
-    fn was_granted(&mut self, place: usize, id: AttachmentId, fence: Fence) {
-        let client = self.clients.get_mut(&id).unwrap();
-        assert_eq!(client.state, State::Waiting);
-        client.state = State::Granted(fence);
-        let (attach, since) = (client.attach, client.since);
-        let joins = attach.kind == KEYED || attach.kind == AttachKind::ReadOnly;
-        assert!(joins || fence.generation >= since, "it was overtaken");
-        assert_eq!(self.fence(place), fence, "its own process has it stable");
-        assert!(
-            self.is_open(name(fence)),
-            "{fence:?} is granted, but not open"
-        );
-        *self.tally.entry("granted").or_default() += 1;
-        if self.granted.contains_key(&fence.generation) && attach.kind == KEYED {
-            *self.tally.entry("joined").or_default() += 1;
-        }
-        let other = *self.granted.entry(fence.generation).or_insert(fence);
-        assert_eq!(other, fence, "one number is granted twice");
-        let may_run = match fence.mode {
-            Mode::Shared => !matches!(attach.kind, AttachKind::Exclusive { .. }),
-            Mode::Reading { .. } => attach.kind == AttachKind::ReadOnly,
-            Mode::Exclusive { tag, .. } => {
-                let incarnation = Incarnation(self.processes[place].incarnation);
-                let here = (tag.coordinator, tag.incarnation) == (rank(place), incarnation);
-                here && attach.kind != AttachKind::Shared
-            }
-        };
-        assert!(may_run, "{id:?} is granted {fence:?} at {place}");
-        if matches!(fence.mode, Mode::Reading { .. }) {
-            *self.tally.entry("only read").or_default() += 1;
-        }
-        if let (AttachKind::Exclusive { .. }, Some(since)) = (attach.kind, attach.continues) {
-            *self.tally.entry("continued").or_default() += 1;
-            self.continued.push((since, fence.generation, attach.owner));
-            self.check_continued();
-        }
-    }
-
-    fn newest_open(&self) -> Generation {
-        let fences = self.processes.iter().flat_map(|process| &process.stable);
-        let open = fences.filter(|fence| self.is_open(**fence));
-        open.map(|fence| fence.0).max().unwrap_or_default()
-    }
-
-    /// Whether a majority had the fence stable, each at some time.
-    fn is_open(&self, fence: (Generation, Option<OwnerId>, u64)) -> bool {
-        let stable = |process: &&Process| process.stable.contains(&fence);
-        self.processes.iter().filter(stable).count() > self.size() / 2
-    }
-
-    /// No other owner's generation was ever open between the ends of a grant that continued.
-    fn check_continued(&self) {
-        for (since, until, owner) in &self.continued {
-            for process in &self.processes {
-                for fence in &process.stable {
-                    let between = fence.0 > *since && fence.0 < *until;
-                    let foreign = fence.1 != Some(*owner);
-                    let broken = between && foreign && self.is_open(*fence);
-                    assert!(!broken, "{fence:?} came between {since:?} and {until:?}");
-                }
-            }
-        }
-    }
-}
-
-fn name(fence: Fence) -> (Generation, Option<OwnerId>, u64) {
-    let tag = match fence.mode {
-        Mode::Shared => 0,
-        Mode::Reading { .. } => u64::MAX,
-        Mode::Exclusive { tag, .. } => {
-            let start = u64::from(tag.coordinator.number()) << 32 | u64::from(tag.incarnation.0);
-            start << 24 | tag.sequence
-        }
-    };
-    (fence.generation, fence.owner(), tag)
 }
 
 pub(super) fn rank(place: usize) -> Rank {

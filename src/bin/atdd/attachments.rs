@@ -81,10 +81,11 @@ async fn in_words<T>(
     answer: impl Future<Output = Result<T, client::StatusError>>,
 ) -> Answer<T> {
     let answer = answer.await;
-    (
-        rank,
-        answer.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
-    )
+    let in_words = |error| match error {
+        client::StatusError::Refused(_) => format!("it does not let this client in: {error}"),
+        error => format!("{:#}", anyhow::Error::from(error)),
+    };
+    (rank, answer.map_err(in_words))
 }
 
 fn released(owner: OwnerId, answers: &[Answer<bool>]) -> Result<ExitCode> {

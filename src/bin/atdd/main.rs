@@ -5,6 +5,7 @@ mod attachments;
 mod bench;
 mod dev;
 mod init;
+mod io_timeout;
 mod logging;
 mod nbd;
 mod nbd_address;

@@ -1,24 +1,24 @@
 //! `atdd nbd`: a gateway, which serves the disk of a cluster by NBD on a client's own machine.
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use atdd::client::{AttachOptions, Gateway};
-use atdd::config::{ClientKey, Cluster};
+use atdd::config::{ClientKey, Cluster, KeyError};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use nbd_frontend::{Address, DEFAULT_PORT, Options, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{attach, nbd_address, output};
+use crate::{attach, io_timeout, nbd_address, output};
 
 /// Serve the disk by NBD on this machine, until SIGTERM or Ctrl-C
 ///
-/// The disk is attached when the first NBD client connects, and given back when the last has left.
+/// The disk is attached when the first NBD client opens it, and given back when the last has left.
 /// When the process that serves it dies, the gateway goes on through another.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -77,7 +77,7 @@ pub(crate) struct Nbd {
     ///
     /// A filesystem that sees such a failure may go read-only until it is checked. Not with
     /// `--join`: what failed may still happen, after what was sent over another gateway.
-    #[arg(long, value_name = "S", conflicts_with = "join")]
+    #[arg(long, value_name = "S", conflicts_with = "join", value_parser = io_timeout::parse)]
     io_timeout: Option<NonZeroU64>,
 }
 
@@ -133,12 +133,7 @@ impl Nbd {
     fn attach_options(&self, cluster: &Cluster) -> Result<AttachOptions> {
         let options = match &self.join {
             Some(name) => match &self.join_secret {
-                Some(file) => {
-                    let secret = ClientKey::load(file);
-                    let secret =
-                        secret.with_context(|| format!("the secret {}", file.display()))?;
-                    AttachOptions::join(name, secret.bytes())
-                }
+                Some(file) => AttachOptions::join(name, join_secret(file)?.bytes()),
                 None => AttachOptions::join(name, cluster.client_key.bytes()),
             },
             None if self.read_only => AttachOptions::read_only(),
@@ -153,6 +148,22 @@ impl Nbd {
             ..options
         })
     }
+}
+
+fn join_secret(file: &Path) -> Result<ClientKey> {
+    let path = file.display();
+    ClientKey::load(file).map_err(|error| {
+        let remedy = match error {
+            KeyError::OpenToOthers { .. } => format!("run: chmod 600 {path}"),
+            KeyError::Read(_)
+            | KeyError::NotAFile
+            | KeyError::WrongLength { .. }
+            | KeyError::NotHex { .. } => "name a file of this user with 64 hex digits, the same for \
+                all gateways of that name, or leave --join-secret out to use the cluster's client key"
+                .to_owned(),
+        };
+        anyhow!("--join-secret: the file {path} {error}; {remedy}")
+    })
 }
 
 async fn serve(cluster: Cluster, address: &Address, options: AttachOptions) -> Result<()> {

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use nbd_frontend::Address;
 
 /// How `--nbd` is written, for its help.
@@ -82,14 +82,13 @@ pub(crate) fn check_free(address: &Address, wording: Wording) -> Result<()> {
                 Err(ErrorKind::PermissionDenied) => "choose a port from 1024 on",
                 _ => "see that the address is one of this machine",
             };
-            bound.with_context(|| {
-                let elsewhere = wording.elsewhere;
-                format!(
-                    "{address} cannot be served; {remedy}, or choose another place, such as \
-                     {elsewhere}"
+            let elsewhere = wording.elsewhere;
+            bound.map(drop).map_err(|error| {
+                anyhow!(
+                    "{address} cannot be served: {error}; {remedy}, or choose another place, such \
+                     as {elsewhere}"
                 )
-            })?;
-            Ok(())
+            })
         }
         Address::Unix(path) => check_socket(path, wording.unix),
     }

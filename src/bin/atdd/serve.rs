@@ -12,7 +12,7 @@ use clap::Args;
 use nbd_frontend::Address;
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::nbd_address;
+use crate::{io_timeout, nbd_address};
 
 /// Run one process of a cluster, until SIGTERM or Ctrl-C
 #[derive(Args)]
@@ -41,7 +41,7 @@ pub(crate) struct Serve {
     /// Fail what has waited for a majority for so many seconds [default: wait for ever]
     ///
     /// A filesystem that sees such a failure may go read-only until it is checked.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = io_timeout::parse)]
     io_timeout: Option<NonZeroU64>,
 
     /// Vouch that the cluster is new, so that a majority may begin before the others are there

@@ -53,7 +53,7 @@ Examples:
   head -c 8192 /dev/zero | atdd write --config cluster.toml --sector 100
   printf 'hello' | atdd write --config cluster.toml --sector 7
 
-When the input does not fill its last sector, the rest of that sector becomes zeroes, which is said
+How much was written is said on stderr when it took a second or more. When the input does not fill its last sector, the rest of that sector becomes zeroes, which is said
 on stderr. An input of less than --count sectors is an error.";
 
 /// What is read and written at once, and how often.
@@ -75,10 +75,14 @@ impl Write {
             copied
         })?;
         if let Some(count) = self.count.map(NonZeroU64::get) {
+            ensure!(sectors > 0, "nothing was written, since the input is empty");
             ensure!(
                 sectors == count,
                 "the input ended after {sectors} of {count} sectors, which are written"
             );
+        }
+        if sectors == 0 {
+            notice("nothing was written, since the input is empty");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -135,6 +139,10 @@ async fn copy(disk: &Attachment, first: u64, mut input: Input) -> Result<u64> {
             "the last sector is filled up with {} bytes of zeroes",
             input.padded
         ));
+    }
+    let bytes = (next - first) * SECTOR_SIZE_U64;
+    if let Some(summary) = progress.summary("written", bytes) {
+        notice(&summary);
     }
     Ok(next - first)
 }

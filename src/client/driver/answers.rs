@@ -9,6 +9,7 @@ use super::session::{Check, Ended, Phase, Session};
 use crate::client::ClientError;
 use crate::client::failover::{AfterRefusal, Unfitting};
 use crate::client::network::{Network, with_causes};
+use crate::client::ticket::Granted;
 use crate::client::work::Work;
 use crate::domain::{AttachRefusal, Fence, OperationError, ProcessState, StatusReport};
 use crate::net::NetError;
@@ -78,6 +79,11 @@ impl<N: Network> Session<'_, N> {
             ticket.answer(Err(ClientError::UnknownOutcome));
         }
         let (process, generation) = (self.process, fence.generation.0);
+        let granted = Granted {
+            fence,
+            sectors,
+            process,
+        };
         if again {
             tracing::info!(%process, generation, "the disk goes on through this process");
         } else {
@@ -86,7 +92,7 @@ impl<N: Network> Session<'_, N> {
         self.driver.ring.succeeded();
         self.driver
             .standing
-            .send_modify(|standing| standing.granted = Some((fence, sectors)));
+            .send_modify(|standing| standing.granted = Some(granted));
         let check = Check::NotBefore(Instant::now());
         self.phase = Phase::Attached { check };
         Ok(None)
@@ -124,7 +130,7 @@ impl<N: Network> Session<'_, N> {
             OperationError::PastEnd { sectors } => past_end(&work, sectors),
             OperationError::ReadOnly => ClientError::ReadOnly,
             OperationError::TimedOut => ClientError::TimedOut(ticket.asked.elapsed()),
-            OperationError::Fenced { by } => ClientError::Fenced { by: by.generation },
+            OperationError::Fenced { by } => self.driver.failover.fenced_by(by),
             OperationError::ShuttingDown => ClientError::UnknownOutcome,
         };
         ticket.answer(Err(error));
@@ -134,7 +140,7 @@ impl<N: Network> Session<'_, N> {
     fn fenced(&self, by: Fence) -> Ended {
         let by_generation = by.generation;
         if self.driver.failover.is_fenced_for_good(by) {
-            return Ended::Over(ClientError::Fenced { by: by_generation });
+            return Ended::Over(self.driver.failover.fenced_by(by));
         }
         tracing::debug!(generation = by_generation.0, "following a newer generation");
         Ended::Elsewhere(self.process)

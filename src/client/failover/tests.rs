@@ -178,6 +178,18 @@ fn only_another_owner_fences_for_good() {
     assert!(failover.is_fenced_for_good(shared(6)));
     let released = exclusive(5, OWN);
     assert!(failover.is_fenced_for_good(released));
+
+    let who = failover.fenced_by(exclusive(6, OTHER));
+    assert!(matches!(who, ClientError::Fenced { owner: Some(owner), .. } if owner == OTHER));
+    assert!(who.to_string().contains(&OTHER.to_string()), "{who}");
+    for nobody in [released, shared(6)] {
+        let who = failover.fenced_by(nobody);
+        assert!(matches!(who, ClientError::Fenced { owner: None, .. }));
+        assert!(
+            who.to_string().contains("an operator has released it"),
+            "{who}"
+        );
+    }
 }
 
 #[test]
@@ -216,7 +228,9 @@ fn refusals_end_the_attachment_only_where_they_are_final() {
 
     failover.granted(exclusive(5, OWN), ROOMY).unwrap();
     let fenced = failover.refused(AttachRefusal::Fenced { by });
-    assert!(matches!(fenced, AfterRefusal::Over(ClientError::Fenced { by: newer }) if newer == by));
+    assert!(
+        matches!(fenced, AfterRefusal::Over(ClientError::Fenced { by: newer, .. }) if newer == by)
+    );
 }
 
 /// A new attachment that goes on from an earlier one asks as if it were that one.
@@ -231,7 +245,9 @@ fn who_begins_by_going_on_may_be_fenced_at_once() {
     assert_eq!(failover.attach().continues, Some(Generation(5)));
     let by = Generation(7);
     let fenced = failover.refused(AttachRefusal::Fenced { by });
-    assert!(matches!(fenced, AfterRefusal::Over(ClientError::Fenced { by: newer }) if newer == by));
+    assert!(
+        matches!(fenced, AfterRefusal::Over(ClientError::Fenced { by: newer, .. }) if newer == by)
+    );
     failover.granted(exclusive(8, OWN), ROOMY).unwrap();
     assert_eq!(failover.attach().continues, Some(Generation(8)));
 }

@@ -66,13 +66,22 @@ async fn unanswered_requests_are_repeated_in_order_through_the_next_process() {
 async fn assert_over(attachment: &Attachment, pending: impl IntoIterator<Item = Doing<()>>) {
     for pending in pending {
         let error = pending.await.unwrap().unwrap_err();
-        assert!(matches!(error, ClientError::Fenced { by: BY }), "{error}");
+        assert!(
+            matches!(error, ClientError::Fenced { by: BY, .. }),
+            "{error}"
+        );
     }
     assert_eq!(attachment.fenced().await, BY);
     let later = attachment.read(0, 1).await.unwrap_err();
-    assert!(matches!(later, ClientError::Fenced { by: BY }), "{later}");
+    assert!(
+        matches!(later, ClientError::Fenced { by: BY, .. }),
+        "{later}"
+    );
     let later = attachment.flush().await.unwrap_err();
-    assert!(matches!(later, ClientError::Fenced { by: BY }), "{later}");
+    assert!(
+        matches!(later, ClientError::Fenced { by: BY, .. }),
+        "{later}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

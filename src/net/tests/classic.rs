@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tracing::Level;
 
+use super::classic_client::*;
+use super::log::Log;
 use super::support::*;
 use crate::domain::{
     AttachKind, AttachRefusal, Generation, Holder, OwnerId, SECTOR_SIZE, SectorAddress, Volume,
@@ -247,7 +250,7 @@ async fn reading_slows_down_after_many_wrong_tags() {
 
 #[tokio::test]
 async fn a_request_that_fails_stays_without_an_answer_and_others_do_not() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let server = Server::start(Settings::default()).await;
     *server.disk.broken.lock().unwrap() = SectorAddress::new(Volume(0), 3);
     let mut client = server.connect().await;
@@ -283,7 +286,7 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
 /// No status of the protocol fits, so that the connection is closed, and only the log says why.
 #[tokio::test]
 async fn a_held_disk_closes_the_connection_and_the_log_says_who_holds_it() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let server = Server::start(Settings::default()).await;
     let mut client = server.connect().await;
     client.send(&read(1, 1)).await;

@@ -5,7 +5,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tracing::Level;
 
+use super::classic_client::*;
+use super::link::*;
+use super::log::Log;
 use super::support::*;
 use crate::domain::{ClusterId, Incarnation};
 use crate::net::transport::{SealedReader, SealedWriter};
@@ -40,7 +44,7 @@ fn connector(identity: &Identity) -> (Connector, [u8; 48]) {
 
 #[tokio::test]
 async fn hellos_that_do_not_fit_are_refused() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let server = Server::start(Settings::default()).await;
     let hello = |change: &dyn Fn(&mut Identity)| {
         let mut identity = identity(1);
@@ -111,7 +115,7 @@ async fn a_refused_connector_says_why() {
             "system key is another one",
         ),
     ] {
-        let (log, guard) = Log::start();
+        let (log, guard) = Log::start(Level::WARN);
         let link = Link::start(identity, server.address, &quick);
         let first = || {
             log.lines()
@@ -145,7 +149,7 @@ async fn a_session_that_does_not_go_on_has_a_deadline() {
     };
     let (_, hello) = connector(&identity(1));
     for bytes in [&SESSION_MAGIC[..], &hello] {
-        let (log, _guard) = Log::start();
+        let (log, _guard) = Log::start(Level::WARN);
         let server = Server::start(settings.clone()).await;
         refused(&server, &log, bytes, "took more than 50ms").await;
         server.stop().await;
@@ -204,7 +208,7 @@ impl Middle {
 
 #[tokio::test]
 async fn a_recorded_session_is_worth_nothing() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let server = Server::start(Settings::default()).await;
     *server.host.prompt.lock().unwrap() = true;
     let middle = Middle::start(server.address, None).await;
@@ -236,7 +240,7 @@ async fn a_recorded_session_is_worth_nothing() {
 /// A replay of a session's beginning does not disturb the session that is there.
 #[tokio::test]
 async fn a_replay_does_not_end_the_session_that_it_repeats() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let server = Server::start(Settings::default()).await;
     *server.host.prompt.lock().unwrap() = true;
     let middle = Middle::start(server.address, None).await;
@@ -267,7 +271,7 @@ async fn a_changed_bit_ends_the_session_and_is_never_acted_on() {
     let server = Server::start(Settings::default()).await;
     // In the exchange, the first frame's length and body, and a request's frame.
     for at in [60, 97, 120, 200, 3000] {
-        let (log, guard) = Log::start();
+        let (log, guard) = Log::start(Level::WARN);
         let middle = Middle::start(server.address, Some(at)).await;
         let quick = Settings {
             handshake_deadline: Duration::from_millis(100),
@@ -350,7 +354,7 @@ impl Evil {
 
 #[tokio::test]
 async fn a_peer_that_breaks_the_rules_is_closed() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let settings = Settings {
         credit: Credit {
             requests: 2,
@@ -446,7 +450,7 @@ async fn a_thousand_silent_connections_keep_nobody_out() {
 /// As many clients as there may be, all of them good: a peer still gets through.
 #[tokio::test]
 async fn clients_leave_room_for_peers() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let settings = Settings {
         connections_max: 6,
         clients_max: 4,

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::link::*;
 use super::support::*;
 use crate::domain::{Answer, Held, Incarnation, Rank, Reply, Request, Runs, Vote};
 use crate::net::link_connection::LinkConnection;

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Level;
+
+use super::link::*;
+use super::log::Log;
 use super::support::*;
 use crate::domain::{
     Answer, Birth, ClusterId, Held, Incarnation, Question, Reply, Runs, StoreId, Vote,
@@ -110,7 +114,7 @@ async fn news_reach_both_ends() {
 /// hears of the new one; the link itself keeps nothing.
 #[tokio::test]
 async fn a_link_comes_back_after_the_listener_did() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let server = Server::start(settings()).await;
     let address = server.address;
     let link = Link::start(identity(1), address, &settings());
@@ -278,7 +282,7 @@ async fn nothing_deadlocks_with_tiny_credits_and_a_stopped_peer() {
 
 #[tokio::test]
 async fn a_process_closes_what_it_finds_faulty() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::start(Level::WARN);
     let server = Server::start(settings()).await;
     let link = Link::start(identity(1), server.address, &settings());
     link.connected().await;

@@ -1,20 +1,17 @@
-//! A listener with a disk and a host that tests can stop and watch, and clients of it.
+//! A listener with a disk and a host that tests can stop and watch.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tracing_subscriber::fmt::MakeWriter;
 
+use super::classic_client::{Client, read, write};
 use super::volume::{TestAttached, TestVolume};
 use crate::domain::{
     Answer, Attach, AttachRefusal, ClusterId, Content, Fence, Incarnation, OperationId, OwnerId,
@@ -22,13 +19,10 @@ use crate::domain::{
     Volume,
 };
 use crate::net::{
-    Connections, Disk, DiskError, Host, Identity, Listener, PeerEvents, PeerSession, PeerSessions,
-    RegisterClient, Services, Settings, Stage,
+    Connections, Disk, DiskError, Host, Identity, Listener, PeerSession, PeerSessions, Services,
+    Settings, Stage,
 };
-use crate::wire::{
-    ClientCommand, ClientKey, ClientRequest, ClientResponse, Introduction, SystemKey,
-    decode_response,
-};
+use crate::wire::{ClientKey, Introduction, SystemKey};
 
 /// Longer than anything here takes; a test that waits for it has failed.
 pub(in crate::net) const PATIENCE: Duration = Duration::from_secs(30);
@@ -344,192 +338,6 @@ pub(in crate::net) fn eventually(mut condition: impl FnMut() -> bool) -> impl Fu
     }
 }
 
-/// A classic client.
-pub(in crate::net) struct Client {
-    pub(in crate::net) stream: TcpStream,
-    received: BytesMut,
-}
-
-impl Client {
-    pub(in crate::net) async fn connect(address: SocketAddr) -> Self {
-        Self {
-            stream: TcpStream::connect(address).await.unwrap(),
-            received: BytesMut::new(),
-        }
-    }
-
-    pub(in crate::net) async fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-    }
-
-    pub(in crate::net) async fn send(&mut self, request: &ClientRequest) {
-        self.send_bytes(&encoded(request)).await;
-    }
-
-    /// The next response.
-    pub(in crate::net) async fn receive(&mut self) -> ClientResponse {
-        let receiving = async {
-            loop {
-                if let Some(response) = decode_response(&client_key(), &mut self.received).unwrap()
-                {
-                    return response;
-                }
-                let read = self.stream.read_buf(&mut self.received).await.unwrap();
-                assert!(read > 0, "the connection was closed");
-            }
-        };
-        timeout(PATIENCE, receiving).await.expect("a response")
-    }
-
-    /// Asserts that the connection is closed without another response.
-    #[track_caller]
-    pub(in crate::net) fn assert_closed(mut self) -> impl Future<Output = ()> {
-        let caller = std::panic::Location::caller();
-        async move {
-            let closed = timeout(PATIENCE, closed(&mut self.stream)).await;
-            assert!(closed.is_ok(), "not closed at {caller}");
-            assert!(self.received.is_empty());
-        }
-    }
-
-    /// Whether there is nothing to be received just now.
-    pub(in crate::net) fn is_silent(&mut self) -> bool {
-        let read = self.stream.try_read_buf(&mut self.received);
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-}
-
-/// Reads until the other end closes the connection.
-pub(in crate::net) async fn closed(stream: &mut TcpStream) -> Vec<u8> {
-    let mut received = Vec::new();
-    match stream.read_to_end(&mut received).await {
-        Ok(_) => {}
-        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
-    }
-    received
-}
-
-pub(in crate::net) fn encoded(request: &ClientRequest) -> Vec<u8> {
-    let mut bytes = BytesMut::new();
-    request.encode(&client_key(), &mut bytes);
-    bytes.to_vec()
-}
-
-pub(in crate::net) fn read(number: u64, sector: u64) -> ClientRequest {
-    ClientRequest {
-        number,
-        sector,
-        command: ClientCommand::Read,
-    }
-}
-
-pub(in crate::net) fn write(number: u64, sector: u64, fill: u8) -> ClientRequest {
-    ClientRequest {
-        number,
-        sector,
-        command: ClientCommand::Write(Bytes::from(vec![fill; SECTOR_SIZE])),
-    }
-}
-
-/// What a link tells its process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::net) enum Event {
-    Connected(Rank, Incarnation, Introduction),
-    Introduced(Rank, Introduction),
-    Disconnected(Rank),
-    Reply(Rank, Reply),
-}
-
-/// The events of links, in their order.
-#[derive(Default)]
-pub(in crate::net) struct TestEvents(pub(super) Watched<Vec<Event>>);
-
-impl TestEvents {
-    /// The next event.
-    #[track_caller]
-    pub(in crate::net) fn next(&self) -> impl Future<Output = Event> {
-        self.0
-            .wait(|events| (!events.is_empty()).then(|| events.remove(0)))
-    }
-
-    fn add(&self, event: Event) {
-        self.0.change(|events| events.push(event));
-    }
-}
-
-impl PeerEvents for TestEvents {
-    fn connected(&self, peer: Rank, incarnation: Incarnation, introduction: Introduction) {
-        self.add(Event::Connected(peer, incarnation, introduction));
-    }
-
-    fn introduced(&self, peer: Rank, introduction: Introduction) {
-        self.add(Event::Introduced(peer, introduction));
-    }
-
-    fn disconnected(&self, peer: Rank) {
-        self.add(Event::Disconnected(peer));
-    }
-
-    fn replies(&self, from: Rank, replies: Vec<Reply>) {
-        for reply in replies {
-            self.add(Event::Reply(from, reply));
-        }
-    }
-}
-
-/// A running link of a process to process 2.
-pub(in crate::net) struct Link {
-    pub(in crate::net) client: Arc<RegisterClient>,
-    pub(in crate::net) events: Arc<TestEvents>,
-    pub(in crate::net) identity: Arc<Identity>,
-    pub(in crate::net) introduction: watch::Sender<Introduction>,
-    stage: watch::Sender<Stage>,
-    task: JoinHandle<()>,
-}
-
-impl Link {
-    pub(in crate::net) fn start(identity: Identity, to: SocketAddr, settings: &Settings) -> Self {
-        let identity = Arc::new(identity);
-        let address = to.to_string();
-        let client = RegisterClient::new(rank(2), address, Arc::clone(&identity), settings);
-        let events = Arc::new(TestEvents::default());
-        let introduction = watch::Sender::new(introduction(identity.rank.number()));
-        let stage = watch::Sender::new(Stage::Running);
-        let task = tokio::spawn(Arc::clone(&client).run(
-            Arc::clone(&events) as Arc<dyn PeerEvents>,
-            introduction.subscribe(),
-            stage.subscribe(),
-        ));
-        Self {
-            client,
-            events,
-            identity,
-            introduction,
-            stage,
-            task,
-        }
-    }
-
-    /// Waits for the link to be up, as the first event.
-    pub(in crate::net) async fn connected(&self) {
-        let event = self.events.next().await;
-        assert!(matches!(event, Event::Connected(..)), "{event:?}");
-    }
-
-    /// A store of one sector, of the link's own process.
-    pub(in crate::net) fn store(&self, sequence: u64) -> Request {
-        store(&self.identity, sequence)
-    }
-
-    pub(in crate::net) async fn stop(self) {
-        self.stage.send_replace(Stage::Stopped);
-        timeout(PATIENCE, self.task)
-            .await
-            .expect("the link stops")
-            .unwrap();
-    }
-}
-
 pub(in crate::net) fn store(coordinator: &Identity, sequence: u64) -> Request {
     let stamp = crate::domain::Stamp {
         timestamp: 1,
@@ -539,78 +347,4 @@ pub(in crate::net) fn store(coordinator: &Identity, sequence: u64) -> Request {
     let data = Content::Data(Bytes::from(vec![1; SECTOR_SIZE]));
     let extents = vec![crate::domain::Extent::new(range(sequence, 1), stamp, data)];
     request(coordinator, sequence, Question::Store { extents })
-}
-
-/// The lines that were logged while it lives, by tasks on this thread.
-#[derive(Clone, Default)]
-pub(in crate::net) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    pub(in crate::net) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_max_level(tracing::Level::WARN)
-            .with_writer(log.clone())
-            .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        (log, guard)
-    }
-
-    pub(in crate::net) fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().unwrap().clone();
-        String::from_utf8(bytes)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// Waits for a line with these words.
-    pub(in crate::net) async fn some_line(&self, words: &str) {
-        eventually(|| self.lines().iter().any(|line| line.contains(words))).await;
-    }
-
-    /// Waits for a line with these words, and asserts that it is the only one so far.
-    #[track_caller]
-    pub(in crate::net) fn only_line(&self, words: &str) -> impl Future<Output = ()> {
-        let caller = std::panic::Location::caller();
-        async move {
-            let waiting = async {
-                while self.lines().is_empty() {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-            };
-            assert!(
-                timeout(PATIENCE, waiting).await.is_ok(),
-                "no line at {caller}"
-            );
-            let lines = self.lines();
-            let fits = matches!(&lines[..], [line] if line.contains(words));
-            assert!(
-                fits,
-                "not one line with \"{words}\" at {caller}: {lines:#?}"
-            );
-            self.0.lock().unwrap().clear();
-        }
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

@@ -1,10 +1,12 @@
 //! What the answers of all processes say of the cluster.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use atdd::domain::{ProcessState, Rank, StatusReport};
 
-use super::Answer;
+use super::{Answer, Silence};
+use crate::EXIT_CONFIG;
 
 /// How a cluster is, with the reasons where it is not well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,18 +17,26 @@ pub(crate) enum Health {
     Degraded(Vec<String>),
     /// No process that answers reaches a majority: the disk waits.
     NoMajority(Vec<String>),
+    /// Nothing is known, since processes do not let this client in.
+    Refused(Vec<String>),
 }
 
 impl Health {
     /// Judges the answers. A process that says it serves reaches a majority, whatever this asker
     /// can reach.
     pub(crate) fn of(answers: &[Answer]) -> Self {
-        let reasons: Vec<_> = answers.iter().flat_map(reasons).collect();
+        let mut reasons: Vec<_> = answers.iter().flat_map(reasons).collect();
+        let refusals = refusals(answers);
+        let refused = !refusals.is_empty();
+        reasons.extend(refusals);
         let serves = |answer: &Answer| match &answer.report {
             Ok(report) => report.state == ProcessState::Serving,
             Err(_) => false,
         };
-        if !answers.iter().any(serves) {
+        let anybody = answers.iter().any(serves);
+        if !anybody && refused {
+            Self::Refused(reasons)
+        } else if !anybody {
             Self::NoMajority(reasons)
         } else if !reasons.is_empty() {
             Self::Degraded(reasons)
@@ -41,6 +51,7 @@ impl Health {
             Self::Healthy => 0,
             Self::Degraded(_) => 1,
             Self::NoMajority(_) => 2,
+            Self::Refused(_) => EXIT_CONFIG,
         }
     }
 
@@ -50,6 +61,7 @@ impl Health {
             Self::Healthy => "healthy",
             Self::Degraded(_) => "degraded",
             Self::NoMajority(_) => "no_majority",
+            Self::Refused(_) => "refused",
         }
     }
 
@@ -57,7 +69,7 @@ impl Health {
     pub(crate) fn reasons(&self) -> &[String] {
         match self {
             Self::Healthy => &[],
-            Self::Degraded(reasons) | Self::NoMajority(reasons) => reasons,
+            Self::Degraded(reasons) | Self::NoMajority(reasons) | Self::Refused(reasons) => reasons,
         }
     }
 }
@@ -68,6 +80,7 @@ impl fmt::Display for Health {
             Self::Healthy => f.write_str("healthy"),
             Self::Degraded(reasons) => write!(f, "degraded: {}", reasons.join("; ")),
             Self::NoMajority(reasons) => write!(f, "no majority: {}", reasons.join("; ")),
+            Self::Refused(reasons) => write!(f, "not let in: {}", reasons.join("; ")),
         }
     }
 }
@@ -92,7 +105,8 @@ fn reasons(answer: &Answer) -> Vec<String> {
     let process = format!("process {}", answer.rank);
     let report = match &answer.report {
         Ok(report) => report,
-        Err(error) => return vec![format!("{process} is down ({error})")],
+        Err(Silence::Down(why)) => return vec![format!("{process} is down ({why})")],
+        Err(Silence::Refuses(_)) => return Vec::new(),
     };
     let mut reasons = Vec::new();
     if report.state != ProcessState::Serving {
@@ -107,7 +121,29 @@ fn reasons(answer: &Answer) -> Vec<String> {
     if !missing.is_empty() && !unborn {
         reasons.push(format!("{process} does not reach {}", list(&missing)));
     }
+    if let Some(by) = report.nbd_taken_over_by {
+        reasons.push(format!(
+            "the NBD server of {process} lets nobody in, since the disk was taken over from it or \
+             released (generation {by}): once none of its clients has the disk mounted, start the \
+             process again"
+        ));
+    }
     reasons
+}
+
+/// Who does not let this client in, and why: mostly all for the same reason.
+fn refusals(answers: &[Answer]) -> Vec<String> {
+    let mut refusals: BTreeMap<&str, Vec<Rank>> = BTreeMap::new();
+    for answer in answers {
+        if let Err(Silence::Refuses(why)) = &answer.report {
+            refusals.entry(why).or_default().push(answer.rank);
+        }
+    }
+    let refusals = refusals.into_iter().map(|(why, ranks)| {
+        let verb = if ranks.len() == 1 { "does" } else { "do" };
+        format!("{} {verb} not let this client in: {why}", list(&ranks))
+    });
+    refusals.collect()
 }
 
 fn missing_peers(report: &StatusReport) -> Vec<Rank> {
@@ -135,7 +171,14 @@ mod tests {
     fn down(number: u8) -> Answer {
         Answer {
             rank: rank(number),
-            report: Err("connection refused".to_owned()),
+            report: Err(Silence::Down("connection refused".to_owned())),
+        }
+    }
+
+    fn refuses(number: u8, why: &str) -> Answer {
+        Answer {
+            rank: rank(number),
+            report: Err(Silence::Refuses(why.to_owned())),
         }
     }
 
@@ -182,6 +225,38 @@ mod tests {
             Health::of(&full).reasons(),
             ["process 2 waits for space on its disk"]
         );
+    }
+
+    #[test]
+    fn whoever_is_not_let_in_hears_why_and_not_that_all_is_down() {
+        let key = "another key; copy it";
+        let health = Health::of(&[refuses(1, key), refuses(2, key), down(3)]);
+        assert_eq!((health.exit_code(), health.name()), (78, "refused"));
+        assert_eq!(
+            health.to_string(),
+            "not let in: process 3 is down (connection refused); \
+             processes 1, 2 do not let this client in: another key; copy it"
+        );
+        let serving = up(1, ProcessState::Serving, &[]);
+        let one = Health::of(&[serving, refuses(2, "another rank")]);
+        assert_eq!(
+            one.to_string(),
+            "degraded: process 2 does not let this client in: another rank"
+        );
+    }
+
+    #[test]
+    fn an_nbd_server_that_lets_nobody_in_is_not_healthy() {
+        let mut all = [1, 2, 3].map(|number| up(number, ProcessState::Serving, &[]));
+        all[1].report.as_mut().unwrap().nbd_taken_over_by = Some(7);
+        let health = Health::of(&all);
+        assert_eq!(health.exit_code(), 1);
+        let said = health.to_string();
+        assert!(
+            said.contains("the NBD server of process 2 lets nobody in"),
+            "{said}"
+        );
+        assert!(said.contains("(generation 7)") && said.contains("start the process again"));
     }
 
     #[test]
