@@ -59,6 +59,8 @@ struct atdd_options {
 	enum atdd_attach_mode attach;
 };
 
+#define ATDD_DEFAULT_OPTIONS { .connections = 4, .queue_depth = 128 }
+
 /* The driver's part of a struct request. */
 struct atdd_request {
 	u64 first;		/* sector of the disk */
@@ -188,13 +190,15 @@ void atdd_remove(struct atdd_device *device);
 
 /* options.c */
 extern const char * const atdd_attach_names[];
-void atdd_options_init(struct atdd_options *options);
 int atdd_parse_processes(struct atdd_options *options, const char *text);
 int atdd_parse_key(struct atdd_options *options, const char *text);
 int atdd_read_key_file(struct atdd_options *options, const char *path);
 int atdd_read_keyring(struct atdd_options *options, const char *description);
 int atdd_parse_size(struct atdd_options *options, const char *text);
 int atdd_parse_attach(struct atdd_options *options, const char *text);
+int atdd_parse_connections(struct atdd_options *options, const char *text);
+int atdd_parse_queue_depth(struct atdd_options *options, const char *text);
+int atdd_parse_timeout(struct atdd_options *options, const char *text);
 int atdd_check_options(const char *name, const struct atdd_options *options);
 
 /* configfs.c */

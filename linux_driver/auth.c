@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The tags of messages: HMAC-SHA256 with the client key. */
-#include <crypto/algapi.h>
 #include <crypto/hash.h>
-#include <crypto/utils.h>
 
 #include "atdd.h"
+#include "compat.h"
 
 int atdd_auth_init(struct atdd_device *device)
 {
@@ -20,6 +19,7 @@ int atdd_auth_init(struct atdd_device *device)
 		crypto_free_shash(hmac);
 		return error;
 	}
+	memzero_explicit(device->options.key, ATDD_KEY_SIZE);
 	device->hmac = hmac;
 	return 0;
 }

@@ -569,10 +569,11 @@ static void give_name_back(struct atdd_device *device)
 int atdd_blk_add(struct atdd_device *device)
 {
 	unsigned int shift = ATDD_SECTOR_SHIFT - SECTOR_SHIFT;
+	u32 discard_max = min_t(u32, device->discard_max, UINT_MAX >> ATDD_SECTOR_SHIFT);
 	struct atdd_limits limits = {
 		.sector_size = ATDD_SECTOR_SIZE,
 		.request_sectors = ATDD_REQUEST_SECTORS << shift,
-		.discard_sectors = min_t(u64, device->discard_max, UINT_MAX >> (SECTOR_SHIFT + shift)) << shift,
+		.discard_sectors = discard_max << shift,
 	};
 	struct gendisk *disk;
 	int error;

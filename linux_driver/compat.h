@@ -5,7 +5,13 @@
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
-#include <linux/version.h>
+
+#ifdef BLK_FEAT_STABLE_WRITES
+#include <crypto/utils.h>
+#else
+#include <crypto/algapi.h>
+#endif
+
 
 /* What a disk of this driver can do. */
 struct atdd_limits {
@@ -18,7 +24,7 @@ static inline struct gendisk *atdd_alloc_disk(struct blk_mq_tag_set *tags,
 					      const struct atdd_limits *limits,
 					      void *data)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#ifdef BLK_FEAT_STABLE_WRITES	/* limits are set with the disk's making */
 	struct queue_limits lim = {
 		.logical_block_size = limits->sector_size,
 		.physical_block_size = limits->sector_size,

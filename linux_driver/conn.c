@@ -621,10 +621,12 @@ static void judge(struct atdd_connection *connection, int error)
 			  connection->process + 1);
 		break;
 	case -EBADMSG:
-		atdd_warn(device, "process %u answered with a wrong tag", connection->process + 1);
+		atdd_warn(device, "process %u answered with a wrong tag",
+			  connection->process + 1);
 		break;
 	case -EPROTO:
-		atdd_warn(device, "process %u answered what was not asked", connection->process + 1);
+		atdd_warn(device, "process %u answered what was not asked",
+			  connection->process + 1);
 		break;
 	default:
 		atdd_warn(device, "process %u (%pISpc): error %d", connection->process + 1,

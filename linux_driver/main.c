@@ -6,7 +6,7 @@
 
 #include "atdd.h"
 
-static struct atdd_options parameters;
+static struct atdd_options parameters = ATDD_DEFAULT_OPTIONS;
 static struct atdd_device *first;
 
 /* Makes a device of these options: it is there when this returns. */
@@ -63,42 +63,37 @@ void atdd_remove(struct atdd_device *device)
 	kvfree_sensitive(device, sizeof(*device));
 }
 
-/* The parameters are parsed when they are given, so that no text of the key stays. */
-#define ATDD_PARAMETER(name, parse, description)				\
-	static int set_##name(const char *text, const struct kernel_param *param) \
-	{									\
-		return parse(&parameters, text);				\
-	}									\
-	static const struct kernel_param_ops name##_ops = { .set = set_##name };\
-	module_param_cb(name, &name##_ops, NULL, 0);				\
-	MODULE_PARM_DESC(name, description)
-
-static int parse_connections(struct atdd_options *options, const char *text)
+/*
+ * The parameters are parsed when they are given, so that no text of the key
+ * stays, and none of them can be read back from /sys.
+ */
+static int set_parameter(const char *text, const struct kernel_param *param)
 {
-	return kstrtouint(text, 0, &options->connections);
+	int (*parse)(struct atdd_options *options, const char *text) = param->arg;
+
+	return parse(&parameters, text);
 }
 
-static int parse_queue_depth(struct atdd_options *options, const char *text)
-{
-	return kstrtouint(text, 0, &options->queue_depth);
-}
+static const struct kernel_param_ops parameter_ops = { .set = set_parameter };
 
-static int parse_timeout(struct atdd_options *options, const char *text)
-{
-	return kstrtouint(text, 0, &options->timeout_s);
-}
-
-ATDD_PARAMETER(processes, atdd_parse_processes,
-	       "addresses of the cluster's processes: 10.0.0.1:7000,10.0.0.2:7000,...");
-ATDD_PARAMETER(hmac, atdd_parse_key, "client key, 64 hex digits; better: key_file or key");
-ATDD_PARAMETER(key_file, atdd_read_key_file, "file with the client key, 64 hex digits");
-ATDD_PARAMETER(key, atdd_read_keyring, "description of the client key in the keyring");
-ATDD_PARAMETER(size, atdd_parse_size, "size in bytes, K, M, G, T; default: what the server says");
-ATDD_PARAMETER(attach, atdd_parse_attach, "exclusive (default), take-over or classic");
-ATDD_PARAMETER(connections, parse_connections, "TCP connections; default 4");
-ATDD_PARAMETER(queue_depth, parse_queue_depth, "requests under way; default 128");
-ATDD_PARAMETER(timeout, parse_timeout,
-	       "seconds until a request fails; default 0: it waits for a majority");
+module_param_cb(processes, &parameter_ops, atdd_parse_processes, 0);
+MODULE_PARM_DESC(processes, "addresses of the cluster's processes: 10.0.0.1:7000,10.0.0.2:7000,...");
+module_param_cb(hmac, &parameter_ops, atdd_parse_key, 0);
+MODULE_PARM_DESC(hmac, "client key, 64 hex digits; better: key_file or key");
+module_param_cb(key_file, &parameter_ops, atdd_read_key_file, 0);
+MODULE_PARM_DESC(key_file, "file with the client key, 64 hex digits");
+module_param_cb(key, &parameter_ops, atdd_read_keyring, 0);
+MODULE_PARM_DESC(key, "description of the client key in the keyring");
+module_param_cb(size, &parameter_ops, atdd_parse_size, 0);
+MODULE_PARM_DESC(size, "size in bytes, K, M, G, T; default: what the server says");
+module_param_cb(attach, &parameter_ops, atdd_parse_attach, 0);
+MODULE_PARM_DESC(attach, "exclusive (default), take-over or classic");
+module_param_cb(connections, &parameter_ops, atdd_parse_connections, 0);
+MODULE_PARM_DESC(connections, "TCP connections; default 4");
+module_param_cb(queue_depth, &parameter_ops, atdd_parse_queue_depth, 0);
+MODULE_PARM_DESC(queue_depth, "requests under way; default 128");
+module_param_cb(timeout, &parameter_ops, atdd_parse_timeout, 0);
+MODULE_PARM_DESC(timeout, "seconds until a request fails; default 0: it waits for a majority");
 
 static int __init atdd_init(void)
 {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What the user chooses: texts to options, with errors that say what to do. */
 #include <linux/ctype.h>
-#include <linux/hex.h>
 #include <linux/inet.h>
 #include <linux/kernel.h>
 #include <linux/kernel_read_file.h>
@@ -13,23 +12,12 @@
 
 #include "atdd.h"
 
-#define CONNECTIONS	4
-#define QUEUE_DEPTH	128
-
 const char * const atdd_attach_names[] = {
 	[ATDD_EXCLUSIVE] = "exclusive",
 	[ATDD_TAKING_OVER] = "take-over",
 	[ATDD_CLASSIC] = "classic",
 	NULL
 };
-
-void atdd_options_init(struct atdd_options *options)
-{
-	*options = (struct atdd_options) {
-		.connections = CONNECTIONS,
-		.queue_depth = QUEUE_DEPTH,
-	};
-}
 
 /* One address: 10.0.0.1:7000 or [fd00::1]:7000. */
 static int parse_process(struct sockaddr_storage *address, char *text)
@@ -174,6 +162,21 @@ int atdd_parse_attach(struct atdd_options *options, const char *text)
 	}
 	options->attach = mode;
 	return 0;
+}
+
+int atdd_parse_connections(struct atdd_options *options, const char *text)
+{
+	return kstrtouint(text, 0, &options->connections);
+}
+
+int atdd_parse_queue_depth(struct atdd_options *options, const char *text)
+{
+	return kstrtouint(text, 0, &options->queue_depth);
+}
+
+int atdd_parse_timeout(struct atdd_options *options, const char *text)
+{
+	return kstrtouint(text, 0, &options->timeout_s);
 }
 
 /* Whether a device can be made of these. */

@@ -14,7 +14,7 @@
 
 #define ATDD_MAGIC		0x61746464	/* "atdd" */
 #define ATDD_SECTOR_SHIFT	12
-#define ATDD_SECTOR_SIZE	(1 << ATDD_SECTOR_SHIFT)
+#define ATDD_SECTOR_SIZE	4096	/* bytes */
 #define ATDD_KEY_SIZE		32
 #define ATDD_TAG_SIZE		32
 #define ATDD_OWNER_SIZE		16
