@@ -206,8 +206,6 @@ int atdd_configfs_register(void);
 void atdd_configfs_unregister(void);
 
 /* blk.c */
-int atdd_blk_register(void);
-void atdd_blk_unregister(void);
 int atdd_blk_add(struct atdd_device *device);
 void atdd_blk_remove(struct atdd_device *device);
 void atdd_unlock(struct atdd_device *device);

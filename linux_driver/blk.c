@@ -19,8 +19,6 @@
 #include "atdd.h"
 #include "compat.h"
 
-static int atdd_major;
-
 /* The disk without a number: its partitions have the names of numbered ones. */
 static struct gendisk *plain_disk;
 static unsigned int numbered_disks;
@@ -595,8 +593,6 @@ int atdd_blk_add(struct atdd_device *device)
 		error = PTR_ERR(disk);
 		goto free_tags;
 	}
-	disk->major = atdd_major;
-	disk->minors = 0;
 	disk->fops = &atdd_fops;
 	disk->private_data = device;
 	strscpy(disk->disk_name, device->name, sizeof(disk->disk_name));
@@ -634,15 +630,4 @@ void atdd_blk_remove(struct atdd_device *device)
 	mutex_unlock(&names_lock);
 	put_disk(device->disk);
 	blk_mq_free_tag_set(&device->tags);
-}
-
-int atdd_blk_register(void)
-{
-	atdd_major = register_blkdev(0, "atdd");
-	return min(atdd_major, 0);
-}
-
-void atdd_blk_unregister(void)
-{
-	unregister_blkdev(atdd_major, "atdd");
 }

@@ -12,7 +12,6 @@
 #include <crypto/algapi.h>
 #endif
 
-
 /* What a disk of this driver can do. */
 struct atdd_limits {
 	unsigned int sector_size;	/* bytes */

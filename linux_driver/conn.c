@@ -608,6 +608,8 @@ static void judge(struct atdd_connection *connection, int error)
 {
 	struct atdd_device *device = connection->device;
 
+	if (must_stop(connection))
+		return;
 	switch (error) {
 	case -ESHUTDOWN:
 	case -EAGAIN:

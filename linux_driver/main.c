@@ -99,27 +99,16 @@ static int __init atdd_init(void)
 {
 	int error;
 
-	error = atdd_blk_register();
-	if (error)
-		return error;
 	error = atdd_configfs_register();
-	if (error)
-		goto unregister_blk;
-	if (parameters.process_count) {
-		first = atdd_add("atdd", &parameters);
-		memzero_explicit(parameters.key, sizeof(parameters.key));
-		if (IS_ERR(first)) {
-			error = PTR_ERR(first);
-			goto unregister_configfs;
-		}
+	if (error || !parameters.process_count)
+		return error;
+	first = atdd_add("atdd", &parameters);
+	memzero_explicit(parameters.key, sizeof(parameters.key));
+	if (IS_ERR(first)) {
+		atdd_configfs_unregister();
+		return PTR_ERR(first);
 	}
 	return 0;
-
-unregister_configfs:
-	atdd_configfs_unregister();
-unregister_blk:
-	atdd_blk_unregister();
-	return error;
 }
 
 static void __exit atdd_exit(void)
@@ -127,7 +116,6 @@ static void __exit atdd_exit(void)
 	atdd_configfs_unregister();
 	if (first)
 		atdd_remove(first);
-	atdd_blk_unregister();
 }
 
 module_init(atdd_init);

@@ -1,0 +1,1 @@
+check_after_cut "$TYPES" ./synced

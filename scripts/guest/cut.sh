@@ -1,0 +1,1 @@
+write_until_cut_off "$TYPES"

@@ -1,0 +1,131 @@
+# What is done with a disk in a guest, whichever way it got there. Each function ends the script
+# when something is not as it should be. DISK is the device, TREE the device with the source tree.
+
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+
+step() {
+    echo "[$(cut -d' ' -f1 /proc/uptime)] $*"
+}
+
+make_filesystem() { # TYPE DEVICE
+    case $1 in
+    ext4) mkfs.ext4 -q -F "$2" ;;
+    xfs) mkfs.xfs -q -f "$2" ;;
+    esac || fail "mkfs of $1"
+}
+
+check_filesystem() { # TYPE DEVICE
+    case $1 in
+    ext4) fsck.ext4 -f -n "$2" >/tmp/fsck 2>&1 ;;
+    xfs) xfs_repair -n "$2" >/tmp/fsck 2>&1 ;;
+    esac || { cat /tmp/fsck; fail "$1 is not clean"; }
+}
+
+mount_disk() { # TYPE DEVICE
+    mkdir -p /mnt/disk
+    mount -t "$1" "$2" /mnt/disk || fail "mount of $1"
+}
+
+check_tree() {
+    (cd /mnt/disk/tree && md5sum -c MD5SUMS >/tmp/md5 2>&1) || {
+        grep -v ': OK$' /tmp/md5 | head
+        fail "files differ"
+    }
+    step "$(grep -c ': OK$' /tmp/md5) files are right"
+}
+
+# A filesystem from its making to its check, with a source tree in it.
+use_filesystem() { # TYPE
+    step "$1: mkfs"
+    make_filesystem "$1" "$DISK"
+    mount_disk "$1" "$DISK"
+    tar -x -f "$TREE" -C /mnt/disk || fail "copying"
+    sync
+    step "$1: $(du -sm /mnt/disk/tree | cut -f1) MiB are copied"
+    check_tree
+    umount /mnt/disk || fail "umount"
+    check_filesystem "$1" "$DISK"
+    echo 3 >/proc/sys/vm/drop_caches
+    mount_disk "$1" "$DISK"
+    check_tree
+    rm -r /mnt/disk/tree
+    fstrim -v /mnt/disk || fail "fstrim"
+    umount /mnt/disk || fail "umount"
+    check_filesystem "$1" "$DISK"
+    step "$1: clean"
+}
+
+# Two partitions; a filesystem in the second must leave the first alone.
+use_partitions() {
+    printf 'label: gpt\nsize=32MiB\nsize=64MiB\n' | sfdisk -q "$DISK" || fail "partition table"
+    blockdev --rereadpt "$DISK" || fail "the partition table is not read"
+    set -- "$DISK"?1 "$DISK"?2
+    [ -b "$1" ] || set -- "$DISK"1 "$DISK"2
+    [ -b "$2" ] || fail "no second partition"
+    dd if=/dev/urandom of=/tmp/first bs=1M count=32 2>/dev/null
+    dd if=/tmp/first of="$1" bs=1M 2>/dev/null
+    make_filesystem ext4 "$2"
+    mount_disk ext4 "$2"
+    dd if=/dev/urandom of=/mnt/disk/file bs=1M count=16 2>/dev/null
+    umount /mnt/disk
+    check_filesystem ext4 "$2"
+    cmp /tmp/first "$1" || fail "the first partition has changed"
+    rm /tmp/first
+    blkdiscard "$DISK" || fail "blkdiscard"
+    cmp -n 1048576 "$DISK" /dev/zero || fail "what was discarded is not zero"
+    blockdev --rereadpt "$DISK"
+    step "partitions: right"
+}
+
+# Random writes that are read back and compared.
+verify_with_fio() { # SIZE
+    fio --name=verify --filename="$DISK" --direct=1 --ioengine=libaio --rw=randwrite --bs=4k \
+        --iodepth=32 --size="$1" --verify=crc32c --verify_fatal=1 --randrepeat=0 \
+        --output=/tmp/fio || { cat /tmp/fio; fail "fio"; }
+    step "fio: $(grep -o 'write: IOPS=[^,]*' /tmp/fio), verified"
+}
+
+# Megabytes a second and IOPS, as `name value` lines for whoever compares.
+measure() { # NAME
+    for job in "write 4k randwrite 32" "read 4k randread 32" "write 1m write 4" "read 1m read 4"; do
+        set -- "$1" $job
+        fio --name=m --filename="$DISK" --direct=1 --ioengine=libaio --rw="$4" --bs="$3" \
+            --iodepth="$5" --size=256m --time_based --runtime="${SECONDS_OF_FIO:-5}" \
+            --output=/tmp/fio --output-format=terse || fail "fio"
+        field=8
+        [ "$2" = read ] || field=49
+        echo "MEASURED $1 $4 $3 $(tail -1 /tmp/fio | cut -d';' -f"$field")"
+    done
+}
+
+# Files, each with its checksum, for a guest that is cut off; what is said to be there must be
+# there after the next boot.
+write_until_cut_off() { # TYPE
+    make_filesystem "$1" "$DISK"
+    mount_disk "$1" "$DISK"
+    echo "READY to be cut off"
+    number=0
+    while :; do
+        number=$((number + 1))
+        dd if=/dev/urandom of=/mnt/disk/part bs=64k count=$((number % 8 + 1)) 2>/dev/null
+        sum=$(md5sum </mnt/disk/part | cut -d' ' -f1)
+        mv /mnt/disk/part "/mnt/disk/$number-$sum"
+        fsync "/mnt/disk/$number-$sum" && fsync /mnt/disk && echo "SYNCED $number-$sum"
+    done
+}
+
+check_after_cut() { # TYPE FILES
+    mount_disk "$1" "$DISK"
+    missing=0
+    while read -r name; do
+        sum=$(md5sum <"/mnt/disk/$name" | cut -d' ' -f1)
+        [ "$sum" = "${name#*-}" ] || { echo "wrong or missing: $name"; missing=1; }
+    done <"$2"
+    umount /mnt/disk || fail "umount"
+    [ "$missing" = 0 ] || fail "files that were synced are not there"
+    check_filesystem "$1" "$DISK"
+    step "$1: $(wc -l <"$2") synced files are right after the power cut, and it is clean"
+}
