@@ -1,38 +1,45 @@
-"""Guests with Debian's kernels under software emulation; see vm.sh."""
+"""Guests with Debian's kernels that use the disk; see vm.sh."""
 
 import argparse
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
+import cluster
 import vm_image
+from cluster import Cluster, free_ports
 
 GUEST = Path("scripts/guest")
-MEMORY = "2G"
-# From inside a guest, this machine's loopback.
-HOST = "10.0.2.2"
+# What the kernel says when something is wrong with it, or with a module.
+ALARMS = re.compile(r"WARNING:|BUG:|Oops|Call Trace|blocked for more than|UBSAN|refcount_t|"
+                    r"unreferenced object|possible circular|inconsistent lock|EXT4-fs error|"
+                    r"XFS .*(?:[Cc]orruption|[Ss]hutdown)|Buffer I/O error|I/O error, dev")
 
 
 class Guest:
-    """A virtual machine that runs the scripts of scripts/guest, beginning with `main`."""
+    """A virtual machine that runs `main`, one of the scripts of scripts/guest or another."""
 
-    def __init__(self, kernel, main, directory, settings=(), files=(), disks=()):
+    def __init__(self, kernel, main, directory, settings=None, files=(), disks=()):
+        directory.mkdir(exist_ok=True)
         self.kernel_log = directory / "kernel.log"
         self.output = directory / "output.log"
         self.code = directory / "exit-code"
-        overlay = self.pack_overlay(directory, main, settings, files)
+        overlay = self.pack_overlay(directory, main, settings or {}, files)
         initramfs = directory / "initramfs"
         with open(initramfs, "wb") as out:
             for part in (vm_image.base(kernel), overlay):
                 out.write(part.read_bytes())
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
-            "-m", MEMORY, "-nodefaults", "-display", "none", "-no-reboot",
+            "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", kernel.image, "-initrd", initramfs,
-            "-append", "console=ttyS0 panic=-1 oops=panic quiet loglevel=7",
+            "-append", "console=ttyS0 panic=-1 quiet loglevel=7",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net",
             "-serial", f"file:{self.kernel_log}", "-serial", f"file:{self.output}",
             "-serial", f"file:{self.code}",
@@ -51,42 +58,211 @@ class Guest:
         shutil.copy(main, root / "guest" / "main")
         for path in files:
             shutil.copy(path, root / "guest")
-        lines = [f"{name}='{value}'\n" for name, value in dict(settings).items()]
+        lines = [f"{name}='{value}'\n" for name, value in settings.items()]
         (root / "guest" / "settings").write_text("".join(lines), encoding="utf-8")
         archive = directory / "overlay.cpio.gz"
         vm_image.pack(root, archive)
         return archive
 
+    def said(self):
+        return self.output.read_text(encoding="utf-8", errors="replace") \
+            if self.output.exists() else ""
+
     def wait(self, seconds):
         """Waits for its end; its exit code, or `None` when it was not done in this time."""
-        try:
-            self.child.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self.cut_off()
-            return None
+        shown = 0
+        deadline = time.monotonic() + seconds
+        while self.child.poll() is None:
+            if time.monotonic() > deadline:
+                self.cut_off()
+                return None
+            time.sleep(0.2)
+            shown = self.show(shown)
+        self.show(shown)
         text = self.code.read_text(encoding="utf-8").strip()
         return int(text) if text else None
+
+    def show(self, shown):
+        said = self.said()
+        whole = said.rfind("\n") + 1
+        print(said[shown:whole], end="", flush=True)
+        return max(shown, whole)
+
+    def wait_for(self, text, seconds):
+        deadline = time.monotonic() + seconds
+        while text not in self.said():
+            if self.child.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"the guest never said {text!r}; logs in {self.output.parent}")
+            time.sleep(0.1)
 
     def cut_off(self):
         """A power cut."""
         self.child.kill()
         self.child.wait()
 
+    def alarms(self):
+        log = self.kernel_log.read_text(encoding="utf-8", errors="replace")
+        return [line for line in log.splitlines() if ALARMS.search(line)]
+
+
+class Gateway:
+    """`atdd nbd` on a port of the loopback, which a guest reaches."""
+
+    def __init__(self, of, name):
+        [self.port] = free_ports(1)
+        with open(of.directory / f"{name}.log", "wb") as log:
+            self.child = subprocess.Popen(
+                [cluster.ATDD, "nbd", "--config", str(of.config), "--port", str(self.port)],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def stop(self):
+        self.child.send_signal(signal.SIGTERM)
+        self.child.wait(timeout=60)
+
+
+class Kills(threading.Thread):
+    """Kills the processes of a cluster in turn and starts them again, until it is stopped."""
+
+    def __init__(self, of):
+        super().__init__()
+        self.of = of
+        self.count = 0
+        self.over = threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.over.wait(5):
+            rank = self.count % cluster.PROCESSES + 1
+            self.of.kill(rank)
+            time.sleep(2)
+            self.of.start(rank)
+            self.of.wait_for_status(0)
+            self.count += 1
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        return self.count
+
+
+class Way:
+    """A way to the disk: what a guest is given for it."""
+
+    def __init__(self, name, kernel, of):
+        self.name = name
+        self.gateway = None
+        self.files = []
+        self.settings = {"NAME": name}
+        if name == "nbd":
+            self.gateway = Gateway(of, f"gateway-{time.monotonic_ns()}")
+            self.settings["PORT"] = self.gateway.port
+        else:
+            text = of.config.read_text(encoding="utf-8")
+            ports = re.findall(r'"127\.0\.0\.1:(\d+)"', text)[:cluster.PROCESSES]
+            self.settings["PROCESSES"] = ",".join(f"10.0.2.2:{port}" for port in ports)
+            key = of.directory / "key"
+            key.write_bytes((of.config.parent / "client.key").read_bytes())
+            self.files = [vm_image.module(kernel), key]
+
+    def stop(self):
+        if self.gateway:
+            self.gateway.stop()
+
+
+class Run:
+    """One command: its kernels, its directory, and what it has found."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.directory = Path(tempfile.mkdtemp(prefix="atdd-vm-"))
+        self.number = 0
+
+    def guest(self, kernel, way, task, extra=None, files=(), tree=None):
+        self.number += 1
+        directory = self.directory / f"{self.number}-{way.name}-{task}"
+        settings = way.settings | {"TASK": task} | (extra or {})
+        return Guest(kernel, GUEST / f"{way.name}.sh", directory, settings,
+                     [*way.files, *files], [tree] if tree else [])
+
+    def must_pass(self, guest, seconds):
+        code = guest.wait(seconds)
+        alarms = guest.alarms()
+        if code != 0 or alarms:
+            print("\n".join(alarms[:20]))
+            sys.exit(f"exit code {code}; logs in {guest.output.parent}")
+
+    def use(self, name, kernel, short):
+        """Filesystems, partitions and fio, while processes are killed; then a power cut."""
+        of = Cluster(self.directory / f"{name}-{kernel.version}", "2GiB", nbd=False)
+        way = Way(name, kernel, of)
+        tree = vm_image.tree(short)
+        types = ["ext4"] if short else ["ext4", "xfs"]
+        kills = Kills(of)
+        self.must_pass(self.guest(
+            kernel, way, "full",
+            {"TYPES": " ".join(types), "FIO_SIZE": "16m" if short else "64m"}, tree=tree), 900)
+        print(f"vm: processes were killed {kills.stop()} times meanwhile", flush=True)
+        for kind in types:
+            self.cut_off(way, kernel, kind)
+        way.stop()
+        of.stop()
+
+    def cut_off(self, way, kernel, kind):
+        """A guest that loses its power in the middle of writing, and boots again."""
+        guest = self.guest(kernel, way, "cut", {"TYPES": kind})
+        guest.wait_for("READY", 120)
+        time.sleep(8)
+        guest.cut_off()
+        synced = self.directory / "synced"
+        names = re.findall(r"^SYNCED (\S+)\r?\n", guest.said(), re.M)
+        if not names:
+            sys.exit(f"nothing was synced before the power cut; logs in {guest.output.parent}")
+        synced.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        self.must_pass(self.guest(kernel, way, "after-cut", {"TYPES": kind}, [synced]), 120)
+
+    def compare(self, kernel):
+        """The module and nbd-client side by side, in turns, on one cluster."""
+        of = Cluster(self.directory / "compare", "2GiB", nbd=False)
+        figures = {}
+        for name in ["nbd", "driver"] * self.arguments.rounds:
+            way = Way(name, kernel, of)
+            guest = self.guest(kernel, way, "measure")
+            self.must_pass(guest, 300)
+            way.stop()
+            for _, job, block, value in re.findall(r"MEASURED (\S+) (\S+) (\S+) (\S+)", guest.said()):
+                figures.setdefault((job, block), {}).setdefault(name, []).append(float(value))
+        of.stop()
+        for (job, block), values in figures.items():
+            best = {name: max(each) for name, each in values.items()}
+            ratio = best["driver"] / best["nbd"]
+            print(f"{job} {block}: module {best['driver']:.0f}, nbd-client {best['nbd']:.0f} IOPS, "
+                  f"ratio {ratio:.2f}")
+
 
 def main():
     parser = argparse.ArgumentParser(prog="vm.sh")
-    parser.add_argument("what")
+    parser.add_argument("command", choices=["nbd", "driver", "compare", "run"])
     parser.add_argument("script", nargs="?")
-    parser.add_argument("--kernel", default="6.1")
+    parser.add_argument("--kernel", action="append", choices=["6.1", "6.12"])
+    parser.add_argument("--short", action="append", default=[], choices=["6.1", "6.12"],
+                        help="a kernel that gets a shorter pass")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=600)
     arguments = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="atdd-vm-"))
+    cluster.READY_SECONDS = 60
+    run = Run(arguments)
     begin = time.monotonic()
-    guest = Guest(vm_image.Kernel(arguments.kernel), arguments.script, directory)
-    code = guest.wait(arguments.seconds)
-    print(guest.output.read_text(encoding="utf-8", errors="replace"), end="")
-    print(f"vm: exit code {code} after {time.monotonic() - begin:.1f} s; logs in {directory}")
-    sys.exit(1 if code is None else code)
+    for series in arguments.kernel or ["6.1", "6.12"]:
+        kernel = vm_image.Kernel(series)
+        if arguments.command == "run":
+            guest = Guest(kernel, arguments.script, run.directory / series)
+            run.must_pass(guest, arguments.seconds)
+        elif arguments.command == "compare":
+            run.compare(kernel)
+        else:
+            run.use(arguments.command, kernel, series in arguments.short)
+    print(f"vm: all is well after {time.monotonic() - begin:.0f} s")
+    shutil.rmtree(run.directory)
 
 
 main()

@@ -11,11 +11,15 @@ from pathlib import Path
 
 CACHE = Path("target/vm")
 # What a guest loads of its kernel, each with what it depends on.
-MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "nbd", "ext4", "xfs", "configfs", "sha256_ssse3"]
+MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "nbd", "ext4", "xfs", "configfs",
+           "sha256_ssse3"]
 # Programs of the host that a guest runs, each with its libraries.
 PROGRAMS = ["nbd-client", "mkfs.ext4", "fsck.ext4", "mkfs.xfs", "xfs_repair", "fio", "fstrim",
             "sfdisk", "blkdiscard", "blockdev"]
 BUSYBOX = "busybox"
+DRIVER = Path("linux_driver")
+# Of Linux's sources, what a guest copies to the disk.
+TREE = ["drivers/net", "fs", "include", "kernel", "mm", "net", "sound"]
 
 
 def run(*command, **options):
@@ -38,9 +42,8 @@ def newest(package, series):
     return max(names, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
 
 
-def unpacked(package, unpack=None):
-    """The directory with the contents of a package, which is downloaded where it is not there.
-    `unpack` may take what is needed out of the directory into another."""
+def unpacked(package):
+    """The directory with the contents of a package, which is downloaded where it is not there."""
     directory = CACHE / "packages" / package
     if directory.is_dir():
         return directory
@@ -56,6 +59,12 @@ def unpacked(package, unpack=None):
     return directory
 
 
+def depends(package):
+    """The packages that a package depends on."""
+    lines = run("apt-cache", "depends", "--important", package).splitlines()
+    return [line.split()[-1] for line in lines if "Depends:" in line]
+
+
 class Kernel:
     """A kernel of Debian's by its series."""
 
@@ -68,16 +77,30 @@ class Kernel:
         if not (self.modules / "modules.dep").exists():
             run("depmod", "-b", self.root, self.version)
 
-    def headers(self):
-        """What a module for this kernel is built against."""
+    def build_directory(self):
+        """What a module for this kernel is built against: Debian's headers, whose absolute paths
+        are made those of the cache."""
         own = unpacked(f"linux-headers-{self.version}")
         build = own / "usr" / "src" / f"linux-headers-{self.version}"
-        common = self.version.removesuffix("-amd64") + "-common"
-        series = ".".join(self.version.split(".")[:2])
-        sources = unpacked(f"linux-headers-{common}")
-        tools = unpacked(f"linux-kbuild-{series}" if series == "6.1"
-                         else f"linux-kbuild-{self.version.removesuffix('-amd64')}")
-        return own, build, sources, tools
+        marker = build / ".moved"
+        if marker.exists():
+            return build.resolve()
+        makefile = build / "Makefile"
+        text = makefile.read_text(encoding="utf-8")
+        for name in re.findall(r"/usr/src/(linux-headers-\S+-common)", text):
+            common = unpacked(name) / "usr" / "src" / name
+            text = text.replace(f"/usr/src/{name}", str(common.resolve()))
+            tools = next(part for part in depends(f"linux-headers-{self.version}")
+                         if part.startswith("linux-kbuild-"))
+            # Both trees have links to the tools' place below /usr.
+            place = unpacked(tools) / "usr" / "lib" / tools
+            for directory in (build, common):
+                for link in ("scripts", "tools"):
+                    (directory / link).unlink(missing_ok=True)
+                    (directory / link).symlink_to((place / link).resolve())
+        makefile.write_text(text, encoding="utf-8")
+        marker.touch()
+        return build.resolve()
 
     def module_files(self, names):
         """The files of these modules and of those that they need, in the order of loading."""
@@ -90,6 +113,38 @@ class Kernel:
                 if action == "insmod" and path not in files:
                     files.append(path)
         return files
+
+
+def module(kernel):
+    """The module atdd, built for this kernel."""
+    copy = (CACHE / "driver" / kernel.version).resolve()
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(DRIVER, copy)
+    # Without the kernel's own image there is no type information to be had.
+    run("make", "-C", copy, f"KDIR={kernel.build_directory()}", "CONFIG_DEBUG_INFO_BTF_MODULES=")
+    return copy / "atdd.ko"
+
+
+def tree(short):
+    """An archive of a part of Linux's sources, with the checksums of its files in it."""
+    parts = ["fs", "kernel", "mm"] if short else TREE
+    archive = (CACHE / ("tree-short.tar" if short else "tree.tar")).resolve()
+    if archive.exists():
+        return archive
+    package = unpacked("linux-source-6.1")
+    [sources] = (package / "usr" / "src").glob("linux-source-*.tar.xz")
+    root = CACHE / "tree.part"
+    shutil.rmtree(root, ignore_errors=True)
+    (root / "tree").mkdir(parents=True)
+    name = sources.name.removesuffix(".tar.xz")
+    run("tar", "-x", "-f", sources, "-C", root / "tree", "--strip-components=1",
+        *(f"{name}/{part}" for part in parts))
+    run("sh", "-c", "find . -type f -exec md5sum {} + >../MD5SUMS && mv ../MD5SUMS .",
+        cwd=root / "tree")
+    run("tar", "-c", "-f", f"{archive}.part", "-C", root, "tree")
+    Path(f"{archive}.part").rename(archive)
+    shutil.rmtree(root)
+    return archive
 
 
 def copy_program(name, root):
