@@ -1,6 +1,7 @@
 """Guests with Debian's kernels that use the disk; see vm.sh."""
 
 import argparse
+import contextlib
 import re
 import shutil
 import signal
@@ -96,7 +97,7 @@ class Guest:
             time.sleep(0.1)
 
     def cut_off(self):
-        """A power cut."""
+        """A power cut, unless it has ended."""
         self.child.kill()
         self.child.wait()
 
@@ -167,22 +168,36 @@ class Way:
     def stop(self):
         if self.gateway:
             self.gateway.stop()
+            self.gateway = None
 
 
 class Run:
-    """One command: its kernels, its directory, and what it has found."""
+    """One command: its directory, and what it has started; all of that ends with it."""
 
     def __init__(self, arguments):
         self.arguments = arguments
         self.directory = Path(tempfile.mkdtemp(prefix="atdd-vm-"))
         self.number = 0
+        self.started = contextlib.ExitStack()
+
+    def cluster(self, name):
+        of = Cluster(self.directory / name, "2GiB", nbd=False)
+        self.started.callback(of.stop)
+        return of
+
+    def way(self, name, kernel, of):
+        way = Way(name, kernel, of)
+        self.started.callback(way.stop)
+        return way
 
     def guest(self, kernel, way, task, extra=None, files=(), tree=None):
         self.number += 1
         directory = self.directory / f"{self.number}-{way.name}-{task}"
         settings = way.settings | {"TASK": task} | (extra or {})
-        return Guest(kernel, GUEST / f"{way.name}.sh", directory, settings,
-                     [*way.files, *files], [tree] if tree else [])
+        guest = Guest(kernel, GUEST / f"{way.name}.sh", directory, settings,
+                      [*way.files, *files], [tree] if tree else [])
+        self.started.callback(guest.cut_off)
+        return guest
 
     def must_pass(self, guest, seconds):
         code = guest.wait(seconds)
@@ -193,19 +208,19 @@ class Run:
 
     def use(self, name, kernel, short):
         """Filesystems, partitions and fio, while processes are killed; then a power cut."""
-        of = Cluster(self.directory / f"{name}-{kernel.version}", "2GiB", nbd=False)
-        way = Way(name, kernel, of)
+        of = self.cluster(f"{name}-{kernel.version}")
+        way = self.way(name, kernel, of)
         tree = vm_image.tree(short)
         types = ["ext4"] if short else ["ext4", "xfs"]
         kills = Kills(of)
+        self.started.callback(kills.stop)
         self.must_pass(self.guest(
             kernel, way, "full",
             {"TYPES": " ".join(types), "FIO_SIZE": "16m" if short else "64m"}, tree=tree), 900)
         print(f"vm: processes were killed {kills.stop()} times meanwhile", flush=True)
         for kind in types:
             self.cut_off(way, kernel, kind)
-        way.stop()
-        of.stop()
+        self.started.close()
 
     def cut_off(self, way, kernel, kind):
         """A guest that loses its power in the middle of writing, and boots again."""
@@ -222,16 +237,16 @@ class Run:
 
     def compare(self, kernel):
         """The module and nbd-client side by side, in turns, on one cluster."""
-        of = Cluster(self.directory / "compare", "2GiB", nbd=False)
+        of = self.cluster("compare")
         figures = {}
         for name in ["nbd", "driver"] * self.arguments.rounds:
-            way = Way(name, kernel, of)
+            way = self.way(name, kernel, of)
             guest = self.guest(kernel, way, "measure")
             self.must_pass(guest, 300)
             way.stop()
             for _, job, block, value in re.findall(r"MEASURED (\S+) (\S+) (\S+) (\S+)", guest.said()):
                 figures.setdefault((job, block), {}).setdefault(name, []).append(float(value))
-        of.stop()
+        self.started.close()
         for (job, block), values in figures.items():
             best = {name: max(each) for name, each in values.items()}
             ratio = best["driver"] / best["nbd"]
@@ -252,15 +267,16 @@ def main():
     cluster.READY_SECONDS = 60
     run = Run(arguments)
     begin = time.monotonic()
-    for series in arguments.kernel or ["6.1", "6.12"]:
-        kernel = vm_image.Kernel(series)
-        if arguments.command == "run":
-            guest = Guest(kernel, arguments.script, run.directory / series)
-            run.must_pass(guest, arguments.seconds)
-        elif arguments.command == "compare":
-            run.compare(kernel)
-        else:
-            run.use(arguments.command, kernel, series in arguments.short)
+    with run.started:
+        for series in arguments.kernel or ["6.1", "6.12"]:
+            kernel = vm_image.Kernel(series)
+            if arguments.command == "run":
+                guest = Guest(kernel, arguments.script, run.directory / series)
+                run.must_pass(guest, arguments.seconds)
+            elif arguments.command == "compare":
+                run.compare(kernel)
+            else:
+                run.use(arguments.command, kernel, series in arguments.short)
     print(f"vm: all is well after {time.monotonic() - begin:.0f} s")
     shutil.rmtree(run.directory)
 

@@ -84,7 +84,7 @@ use_partitions() {
 verify_with_fio() { # SIZE
     fio --name=verify --filename="$DISK" --direct=1 --ioengine=libaio --rw=randwrite --bs=4k \
         --iodepth=32 --size="$1" --verify=crc32c --verify_fatal=1 --randrepeat=0 \
-        --output=/tmp/fio || { cat /tmp/fio; fail "fio"; }
+        --eta=never --output=/tmp/fio || { cat /tmp/fio; fail "fio"; }
     step "fio: $(grep -o 'write: IOPS=[^,]*' /tmp/fio), verified"
 }
 
@@ -94,7 +94,7 @@ measure() { # NAME
         set -- "$1" $job
         fio --name=m --filename="$DISK" --direct=1 --ioengine=libaio --rw="$4" --bs="$3" \
             --iodepth="$5" --size=256m --time_based --runtime="${SECONDS_OF_FIO:-5}" \
-            --output=/tmp/fio --output-format=terse || fail "fio"
+            --eta=never --output=/tmp/fio --output-format=terse || fail "fio"
         field=8
         [ "$2" = read ] || field=49
         echo "MEASURED $1 $4 $3 $(tail -1 /tmp/fio | cut -d';' -f"$field")"
@@ -113,7 +113,7 @@ write_until_cut_off() { # TYPE
         dd if=/dev/urandom of=/mnt/disk/part bs=64k count=$((number % 8 + 1)) 2>/dev/null
         sum=$(md5sum </mnt/disk/part | cut -d' ' -f1)
         mv /mnt/disk/part "/mnt/disk/$number-$sum"
-        fsync "/mnt/disk/$number-$sum" && fsync /mnt/disk && echo "SYNCED $number-$sum"
+        sync "/mnt/disk/$number-$sum" /mnt/disk && echo "SYNCED $number-$sum"
     done
 }
 
