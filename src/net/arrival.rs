@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::attaching::wait_for;
 use super::classic::ClassicConnection;
 use super::client_session::ClientSession;
 use super::connections::Place;
@@ -212,8 +212,20 @@ async fn classic<H: Host, D: Disk>(
 ) -> Result<(), NetError> {
     place.become_client()?;
     socket::prepare_classic(&stream)?;
-    let connection = ClassicConnection::new(stream, address, shared, newcomer);
-    connection.run(shared.stage.clone()).await
+    let mut connection = ClassicConnection::new(stream, address, shared, newcomer);
+    let mut stage = shared.stage.clone();
+    while let Some(asked) = connection.run(&stage).await? {
+        let attach = shared.host.attach(asked.attach, address.to_string());
+        let outcome = wait_for(attach, &mut connection.stream, &mut stage);
+        match outcome.await? {
+            Ok(attached) => {
+                let connection = connection.attached(&asked, attached);
+                return Box::pin(connection.run(stage)).await;
+            }
+            Err(refusal) => connection.refuse(&asked, &refusal),
+        }
+    }
+    Ok(())
 }
 
 async fn session<H: Host, D: Disk>(
@@ -283,7 +295,7 @@ fn look<T>(
         let (seen, _) = rustix::net::recv(stream, &mut bytes, RecvFlags::PEEK)?;
         match judge(&bytes[..seen]) {
             Some(judged) => Ok(Some(judged)),
-            None if nothing_follows(stream)? => Ok(None),
+            None if socket::nothing_follows(stream)? => Ok(None),
             // As far as this is concerned there is nothing new until more arrives.
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -297,13 +309,4 @@ fn look<T>(
             };
         }
     })
-}
-
-/// Whether the other end has closed its direction.
-fn nothing_follows(stream: &TcpStream) -> io::Result<bool> {
-    let mut asked = [PollFd::new(stream, PollFlags::RDHUP)];
-    rustix::event::poll(&mut asked, Some(&Timespec::default()))?;
-    Ok(asked[0]
-        .revents()
-        .intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR))
 }

@@ -12,7 +12,7 @@
 //! what has arrived first, the other way round: what a peer asks is guarded by stamps and fences
 //! however late it comes, and the one that slept must not take all others for dead.
 
-mod binding;
+pub(super) mod binding;
 mod outbox;
 
 use std::future::pending;

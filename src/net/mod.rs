@@ -5,7 +5,8 @@
 //!       |                                                      ^
 //!   Listener -- arrival --+-- ClassicConnection -- Disk        |
 //!       |                 +-- PeerConnection ---- Host    LinkConnection
-//!   Connections           +-- ClientSession ----- Host         |
+//!   Connections           |     AttachedConnection -- Host     |
+//!                         +-- ClientSession ----- Host         |
 //!                                                       RegisterClient -- PeerEvents
 //!  a process
 //!       |
@@ -23,6 +24,7 @@
 //! |---|---|
 //! | connections | [`Settings::connections_max`], [`Settings::clients_max`], and a session for each peer |
 //! | requests of a classic client, with their responses | [`Settings::classic_in_flight_max`]; then it is not read |
+//! | requests of an attached classic client, with their responses | [`Settings::client_credit`], and one more; then it is not read |
 //! | requests of a peer, with their replies | the credit that it was granted; beyond it is a fault |
 //! | questions of a client's session, with their answers | the credit that it was granted; beyond it is a fault |
 //! | requests to a peer that are under way | the credit that it grants |
@@ -38,7 +40,10 @@
 
 mod absence;
 mod arrival;
+mod attached_connection;
+mod attaching;
 mod classic;
+mod classic_stream;
 mod client_connection;
 mod client_questions;
 mod client_session;

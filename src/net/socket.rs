@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
@@ -26,4 +27,13 @@ pub(super) fn prepare_classic(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(stream, INTERVAL)?;
     sockopt::set_tcp_keepcnt(stream, PROBES)?;
     Ok(())
+}
+
+/// Whether the other end has closed its direction, whatever is still to be read of it.
+pub(super) fn nothing_follows(stream: &TcpStream) -> io::Result<bool> {
+    let mut asked = [PollFd::new(stream, PollFlags::RDHUP)];
+    rustix::event::poll(&mut asked, Some(&Timespec::default()))?;
+    Ok(asked[0]
+        .revents()
+        .intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR))
 }

@@ -46,6 +46,15 @@ impl ClientKey {
         self.0.tag(pieces)
     }
 
+    /// The key whose tags are this key's over these bytes and whatever is tagged. So what was tagged
+    /// where other bytes are in force, or none, is wrong here.
+    #[must_use]
+    pub(super) fn after(&self, prefix: &[u8]) -> Self {
+        let mut mac = self.0.0.clone();
+        mac.update(prefix);
+        Self(Key(mac))
+    }
+
     /// What makes the difference between this key and another visible in a hello.
     pub fn identifier(&self) -> KeyIdentifier {
         self.0.identifier()
@@ -154,6 +163,16 @@ mod tests {
         let other = ClientKey::new(&[6; CLIENT_KEY_BYTES]);
         assert!(other.verify(&message).is_err());
         assert_ne!(other.identifier(), key.identifier());
+    }
+
+    #[test]
+    fn a_prefix_stands_before_everything_that_is_tagged() {
+        let key = ClientKey::new(&[5; CLIENT_KEY_BYTES]);
+        let after = key.after(b"pre").after(b"fix");
+        assert_eq!(after.tag(&[b"message"]), key.tag(&[b"prefixmessage"]));
+        let mut message = b"message".to_vec();
+        message.extend(key.tag(&[b"message"]));
+        assert!(key.verify(&message).is_ok() && after.verify(&message).is_err());
     }
 
     #[test]

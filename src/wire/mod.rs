@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `client` | the classic protocol of `PROTOCOL.md`: requests, responses, resynchronisation |
+//! | `client` | the classic protocol of `PROTOCOL.md` and its extension: requests, responses, resynchronisation |
 //! | `hello` | the plain beginning of a session, which tells it from a classic connection |
 //! | `session` | its key exchange: two hellos and two messages become two directions |
 //! | `frame` | a direction's sealed frames |
@@ -34,9 +34,10 @@ pub use auth::{
     CLIENT_KEY_BYTES, ClientKey, KeyIdentifier, SYSTEM_KEY_BYTES, SystemKey, TAG_BYTES, TagError,
 };
 pub use client::{
-    ClientCommand, ClientKind, ClientRequest, ClientResponse, ClientStatus, Decoded,
-    EncodedResponse, Glance, READ_REQUEST_BYTES, RESPONSE_HEAD_BYTES, ResponseError,
-    WRITE_REQUEST_BYTES, decode_request, decode_response, glance,
+    AttachAnswer, ClientCommand, ClientKind, ClientRequest, ClientResponse, ClientStatus,
+    ConnectionSession, Decoded, EncodedResponse, Glance, READ_REQUEST_BYTES, RESPONSE_HEAD_BYTES,
+    ResponseError, WRITE_REQUEST_BYTES, bytes_missing, decode_answer, decode_request,
+    decode_response, glance, seal_pieces,
 };
 pub use client_session::{
     DATA_SECTORS_MAX, DISCARD_SECTORS_MAX, RequestNumber, STATUS_BYTES_MAX, SectorValues,

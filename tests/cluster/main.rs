@@ -4,6 +4,7 @@
 
 mod attachments;
 mod classic;
+mod drivers;
 mod failover;
 mod faults;
 mod gateway;

@@ -10,6 +10,7 @@ use super::super::{Attached, Host};
 use super::outbox::Place;
 use crate::domain::{
     Attach, AttachKind, AttachRefusal, Content, Extent, Fence, OperationError, SECTOR_SIZE,
+    SECTOR_SIZE_U64,
 };
 use crate::wire::{RequestNumber, SectorValues, SessionAnswer};
 
@@ -34,7 +35,7 @@ pub(super) enum Binding<'a, A> {
 }
 
 /// An attachment that was granted.
-pub(super) struct Bound<A> {
+pub(in crate::net) struct Bound<A> {
     attached: Arc<A>,
     read_only: bool,
     fenced: Boxed<'static, Fence>,
@@ -47,7 +48,7 @@ pub(super) enum News<A> {
 }
 
 /// What is to be done with sectors.
-pub(super) enum Operation {
+pub(in crate::net) enum Operation {
     Read { first: u64, count: u32 },
     Write { first: u64, data: Bytes },
     Discard { first: u64, count: u32 },
@@ -72,15 +73,13 @@ impl<'a, A: Attached> Binding<'a, A> {
         match self {
             Self::Free | Self::Over => pending().await,
             Self::Attaching { outcome, .. } => News::Attach(outcome.await),
-            Self::Attached(bound) | Self::Detaching(bound) => {
-                News::Fenced(bound.fenced.as_mut().await)
-            }
+            Self::Attached(bound) | Self::Detaching(bound) => News::Fenced(bound.fenced().await),
         }
     }
 }
 
 impl<A: Attached> Bound<A> {
-    pub(super) fn new(attached: A, kind: AttachKind) -> Self {
+    pub(in crate::net) fn new(attached: A, kind: AttachKind) -> Self {
         let attached = Arc::new(attached);
         let watched = Arc::clone(&attached);
         Self {
@@ -90,8 +89,14 @@ impl<A: Attached> Bound<A> {
         }
     }
 
+    /// Returns once a newer generation has ended it; not to be asked again then. Nothing is lost
+    /// when the future is dropped.
+    pub(in crate::net) async fn fenced(&mut self) -> Fence {
+        self.fenced.as_mut().await
+    }
+
     /// The operation of this request, to its answer; or why the process is not even asked for it.
-    pub(super) fn operate(
+    pub(in crate::net) fn operate(
         &self,
         number: RequestNumber,
         operation: Operation,
@@ -126,6 +131,15 @@ impl Operation {
             Self::Discard { first, count } => attached.discard(first, count).await?,
         }
         Ok(SessionAnswer::Done { number })
+    }
+
+    /// The bytes that it carries, or is answered with.
+    pub(in crate::net) fn cost(&self) -> u64 {
+        match self {
+            Self::Read { count, .. } => u64::from(*count) * SECTOR_SIZE_U64,
+            Self::Write { data, .. } => u64::try_from(data.len()).expect("memory is below 2^64"),
+            Self::Discard { .. } => 0,
+        }
     }
 
     fn is_change(&self) -> bool {

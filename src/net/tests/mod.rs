@@ -1,5 +1,6 @@
 //! Tests over sockets on this machine, and over pipes where time is to stand still.
 
+mod attached;
 mod classic;
 mod classic_client;
 mod intruders;

@@ -1,12 +1,24 @@
 //! What all messages of the classic protocol begin with.
 
-/// Whether a sector is read or written.
+/// What a request asks for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ClientKind {
     /// READ.
     Read,
     /// WRITE.
     Write,
+    /// ATTACH, as all that follow of the extension.
+    Attach,
+    /// READ RANGE.
+    ReadRange,
+    /// WRITE RANGE.
+    WriteRange,
+    /// DISCARD.
+    Discard,
+    /// HEARTBEAT.
+    Heartbeat,
+    /// DETACH.
+    Detach,
 }
 
 impl ClientKind {
@@ -15,6 +27,12 @@ impl ClientKind {
         match self {
             Self::Read => 1,
             Self::Write => 2,
+            Self::Attach => 0x80,
+            Self::ReadRange => 0x81,
+            Self::WriteRange => 0x82,
+            Self::Discard => 0x83,
+            Self::Heartbeat => 0x84,
+            Self::Detach => 0x85,
         }
     }
 
@@ -22,8 +40,19 @@ impl ClientKind {
         match code {
             1 => Some(Self::Read),
             2 => Some(Self::Write),
+            0x80 => Some(Self::Attach),
+            0x81 => Some(Self::ReadRange),
+            0x82 => Some(Self::WriteRange),
+            0x83 => Some(Self::Discard),
+            0x84 => Some(Self::Heartbeat),
+            0x85 => Some(Self::Detach),
             _ => None,
         }
+    }
+
+    /// Whether its requests name no sector: zeroes stand in its place.
+    pub(super) const fn is_without_sector(self) -> bool {
+        matches!(self, Self::Attach | Self::Heartbeat | Self::Detach)
     }
 }
 

@@ -4,17 +4,23 @@
 //! key over everything before it. A request's fields are decoded only once its tag was found
 //! right; of one with a wrong tag nothing is known but the number and type that its
 //! `AuthFailure` has to name.
+//!
+//! `extension` is what drivers may speak besides: types `80` and above.
 
+mod extension;
 mod kind;
 mod request;
 mod response;
+mod status;
 
+pub use extension::{AttachAnswer, ConnectionSession};
 pub use kind::ClientKind;
 pub use request::{
     ClientCommand, ClientRequest, Decoded, Glance, READ_REQUEST_BYTES, WRITE_REQUEST_BYTES,
-    decode_request, glance,
+    bytes_missing, decode_request, glance,
 };
 pub use response::{
-    ClientResponse, ClientStatus, EncodedResponse, RESPONSE_HEAD_BYTES, ResponseError,
-    decode_response,
+    ClientResponse, EncodedResponse, RESPONSE_HEAD_BYTES, ResponseError, decode_answer,
+    decode_response, seal_pieces,
 };
+pub use status::ClientStatus;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `61 74 64 64` |
 //! | 4 | 3 | padding, zero, ignored on receipt |
-//! | 7 | 1 | type: `01` READ, `02` WRITE |
+//! | 7 | 1 | type: `01` READ, `02` WRITE, and those of `extension` |
 //! | 8 | 8 | request number |
 //! | 16 | 8 | sector index |
 //! | 24 | 0 or 4096 | content of a WRITE |
@@ -12,8 +12,11 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::extension::{
+    ATTACH_FIELDS_BYTES, RANGE_FIELDS_BYTES, command, put_attach, put_range, sectors_written,
+};
 use super::kind::{ClientKind, MAGIC};
-use crate::domain::SECTOR_SIZE;
+use crate::domain::{Attach, SECTOR_SIZE};
 use crate::wire::auth::{ClientKey, TAG_BYTES, Verified};
 
 const TYPE: usize = MAGIC.len() + 3;
@@ -50,6 +53,24 @@ pub enum ClientCommand {
     Read,
     /// WRITE of this content, exactly a sector of it.
     Write(Bytes),
+    /// ATTACH. It names no sector, as HEARTBEAT and DETACH do not.
+    Attach(Attach),
+    /// READ RANGE: so many sectors.
+    ReadRange {
+        /// Within the bounds of any.
+        count: u32,
+    },
+    /// WRITE RANGE of this content, whole sectors.
+    WriteRange(Bytes),
+    /// DISCARD of so many sectors.
+    Discard {
+        /// Within the bounds of any.
+        count: u32,
+    },
+    /// HEARTBEAT.
+    Heartbeat,
+    /// DETACH.
+    Detach,
 }
 
 /// The next thing found in a stream of requests.
@@ -61,8 +82,21 @@ pub enum Decoded {
     WrongTag {
         /// What stands where the number would be.
         number: u64,
-        /// READ or WRITE.
+        /// Its type.
         kind: ClientKind,
+    },
+    /// An authenticated request of the extension whose other fields make none.
+    Malformed {
+        /// Its number.
+        number: u64,
+        /// Its type.
+        kind: ClientKind,
+    },
+    /// What would be a WRITE RANGE if its count could be one: of no known type, unless the
+    /// connection is attached. Nothing was authenticated.
+    Unmeasured {
+        /// What stands where the number would be.
+        number: u64,
     },
 }
 
@@ -77,7 +111,7 @@ pub enum Glance {
     WrongTag {
         /// What stands where the number would be.
         number: u64,
-        /// READ or WRITE.
+        /// Its type.
         kind: ClientKind,
         /// The message's size.
         bytes: usize,
@@ -87,18 +121,24 @@ pub enum Glance {
 }
 
 impl ClientRequest {
-    /// READ or WRITE.
+    /// What it asks for.
     pub fn kind(&self) -> ClientKind {
         match self.command {
             ClientCommand::Read => ClientKind::Read,
             ClientCommand::Write(_) => ClientKind::Write,
+            ClientCommand::Attach(_) => ClientKind::Attach,
+            ClientCommand::ReadRange { .. } => ClientKind::ReadRange,
+            ClientCommand::WriteRange(_) => ClientKind::WriteRange,
+            ClientCommand::Discard { .. } => ClientKind::Discard,
+            ClientCommand::Heartbeat => ClientKind::Heartbeat,
+            ClientCommand::Detach => ClientKind::Detach,
         }
     }
 
     /// Appends the request's bytes.
     ///
     /// # Panics
-    /// When the content of a WRITE is not exactly a sector.
+    /// When the content of a WRITE is not exactly a sector, or that of a WRITE RANGE no whole ones.
     pub fn encode(&self, key: &ClientKey, out: &mut BytesMut) {
         let start = out.len();
         out.put_slice(&MAGIC);
@@ -106,9 +146,22 @@ impl ClientRequest {
         out.put_u8(self.kind().code());
         out.put_u64(self.number);
         out.put_u64(self.sector);
-        if let ClientCommand::Write(content) = &self.command {
-            assert_eq!(content.len(), SECTOR_SIZE, "a WRITE carries one sector");
-            out.put_slice(content);
+        match &self.command {
+            ClientCommand::Read | ClientCommand::Heartbeat | ClientCommand::Detach => {}
+            ClientCommand::Write(content) => {
+                assert_eq!(content.len(), SECTOR_SIZE, "a WRITE carries one sector");
+                out.put_slice(content);
+            }
+            ClientCommand::Attach(attach) => put_attach(attach, out),
+            ClientCommand::ReadRange { count } | ClientCommand::Discard { count } => {
+                put_range(*count, out);
+            }
+            ClientCommand::WriteRange(content) => {
+                let count = content.len() / SECTOR_SIZE;
+                assert_eq!(content.len(), count * SECTOR_SIZE, "sectors are whole");
+                put_range(u32::try_from(count).expect("far below 2^32"), out);
+                out.put_slice(content);
+            }
         }
         let tag = key.tag(&[&out[start..]]);
         out.put_slice(&tag);
@@ -124,7 +177,12 @@ pub fn decode_request(key: &ClientKey, stream: &mut BytesMut) -> Option<Decoded>
                 stream.advance(length);
                 continue;
             }
-            Scan::Incomplete => return None,
+            Scan::Incomplete { .. } => return None,
+            Scan::Unmeasured => {
+                let number = number_of(stream);
+                stream.advance(UNKNOWN_BYTES);
+                return Some(Decoded::Unmeasured { number });
+            }
             Scan::Message(kind, length) => (kind, length),
         };
         let Ok(verified) = key.verify(&stream[..length]) else {
@@ -136,26 +194,46 @@ pub fn decode_request(key: &ClientKey, stream: &mut BytesMut) -> Option<Decoded>
         let command = match kind {
             ClientKind::Read => {
                 stream.advance(length);
-                ClientCommand::Read
+                Some(ClientCommand::Read)
             }
             ClientKind::Write => {
                 let message = stream.split_to(length).freeze();
-                ClientCommand::Write(message.slice(CONTENT..CONTENT + SECTOR_SIZE))
+                let content = message.slice(CONTENT..CONTENT + SECTOR_SIZE);
+                Some(ClientCommand::Write(content))
+            }
+            ClientKind::Attach => {
+                let message = stream.split_to(length).freeze();
+                let fields = &message[CONTENT..CONTENT + ATTACH_FIELDS_BYTES];
+                command(kind, fields, Bytes::new())
+            }
+            _ => {
+                let message = stream.split_to(length).freeze();
+                let body = message.slice(CONTENT..length - TAG_BYTES);
+                let (fields, content) = body.split_at(body.len().min(RANGE_FIELDS_BYTES));
+                command(kind, fields, body.slice_ref(content))
             }
         };
-        return Some(Decoded::Request(ClientRequest {
-            number,
-            sector,
-            command,
-        }));
+        return Some(match command {
+            Some(command) => Decoded::Request(ClientRequest {
+                number,
+                sector,
+                command,
+            }),
+            None => Decoded::Malformed { number, kind },
+        });
     }
 }
 
-/// What [`decode_request`] would find next in `stream`, taking nothing.
+/// What [`decode_request`] would find next in `stream`, taking nothing; but it knows no WRITE RANGE,
+/// whose length it will not believe.
 pub fn glance(key: &ClientKey, stream: &[u8]) -> Glance {
     match scan(stream) {
         Scan::Garbage(length) => Glance::Garbage(length),
-        Scan::Incomplete => Glance::Incomplete,
+        Scan::Unmeasured => Glance::Garbage(UNKNOWN_BYTES),
+        _ if kind_at_front(stream) == Some(ClientKind::WriteRange) => {
+            Glance::Garbage(UNKNOWN_BYTES)
+        }
+        Scan::Incomplete { .. } => Glance::Incomplete,
         Scan::Message(kind, bytes) => match key.verify(&stream[..bytes]) {
             Ok(_) => Glance::Request,
             Err(_) => Glance::WrongTag {
@@ -167,33 +245,64 @@ pub fn glance(key: &ClientKey, stream: &[u8]) -> Glance {
     }
 }
 
+/// How many bytes the request at the front of `stream` still lacks, so far as can be told.
+pub fn bytes_missing(stream: &[u8]) -> usize {
+    match scan(stream) {
+        Scan::Incomplete { missing } => missing,
+        Scan::Garbage(_) | Scan::Unmeasured | Scan::Message(..) => 0,
+    }
+}
+
 enum Scan {
     /// So many bytes are no request; never 0.
     Garbage(usize),
     /// A whole message of this type and size is there, unauthenticated.
     Message(ClientKind, usize),
-    Incomplete,
+    /// The head of a WRITE RANGE is there, with a count that none may have.
+    Unmeasured,
+    /// At least so many bytes are missing.
+    Incomplete { missing: usize },
 }
 
 fn scan(stream: &[u8]) -> Scan {
     match before_magic(stream) {
-        0 if stream.len() <= TYPE => Scan::Incomplete,
-        0 => {
-            let Some(kind) = ClientKind::from_code(stream[TYPE]) else {
-                return Scan::Garbage(UNKNOWN_BYTES);
-            };
-            let length = match kind {
-                ClientKind::Read => READ_REQUEST_BYTES,
-                ClientKind::Write => WRITE_REQUEST_BYTES,
-            };
-            if stream.len() < length {
-                Scan::Incomplete
-            } else {
-                Scan::Message(kind, length)
-            }
-        }
-        garbage => Scan::Garbage(garbage),
+        0 => {}
+        garbage => return Scan::Garbage(garbage),
     }
+    if stream.len() <= TYPE {
+        let missing = NUMBER - stream.len();
+        return Scan::Incomplete { missing };
+    }
+    let Some(kind) = kind_at_front(stream) else {
+        return Scan::Garbage(UNKNOWN_BYTES);
+    };
+    let sector = stream.iter().take(CONTENT).skip(SECTOR);
+    if kind.is_without_sector() && sector.clone().any(|&byte| byte != 0) {
+        return Scan::Garbage(UNKNOWN_BYTES);
+    }
+    let body = match kind {
+        ClientKind::Read | ClientKind::Heartbeat | ClientKind::Detach => 0,
+        ClientKind::Write => SECTOR_SIZE,
+        ClientKind::Attach => ATTACH_FIELDS_BYTES,
+        ClientKind::ReadRange | ClientKind::Discard => RANGE_FIELDS_BYTES,
+        ClientKind::WriteRange => match stream.get(CONTENT..CONTENT + RANGE_FIELDS_BYTES) {
+            None => RANGE_FIELDS_BYTES,
+            Some(fields) => match sectors_written(fields) {
+                None => return Scan::Unmeasured,
+                Some(sectors) => RANGE_FIELDS_BYTES + sectors * SECTOR_SIZE,
+            },
+        },
+    };
+    let length = CONTENT + body + TAG_BYTES;
+    match length.checked_sub(stream.len()) {
+        None | Some(0) => Scan::Message(kind, length),
+        Some(missing) => Scan::Incomplete { missing },
+    }
+}
+
+/// The type of the message that begins with this magic, if it is known.
+fn kind_at_front(stream: &[u8]) -> Option<ClientKind> {
+    ClientKind::from_code(*stream.get(TYPE)?)
 }
 
 /// How many bytes there are before the magic, or before what may become one.

@@ -4,15 +4,21 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `61 74 64 64` |
 //! | 4 | 2 | padding, zero |
-//! | 6 | 1 | status: `00` Ok, `01` `AuthFailure`, `02` `InvalidSectorIndex` |
+//! | 6 | 1 | status: `00` Ok, `01` `AuthFailure`, `02` `InvalidSectorIndex`, and those below |
 //! | 7 | 1 | type of the request + `40` |
 //! | 8 | 8 | number of the request |
-//! | 16 | 0 or 4096 | content of a successful READ |
+//! | 16 | 0 or 4096 | content of a successful READ; for other types see `extension` |
 //! | end | 32 | tag |
+//!
+//! Clients that have attached, or tried to, may also get the status `03` Held, `04` Fenced,
+//! `05` Elsewhere, `06` Contended, `07` `ShuttingDown`, `08` Unreadable, `09` `ReadOnly`,
+//! `0a` `TimedOut`, `0b` `NotAttached` and `0c` Invalid.
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::extension::content_bytes;
 use super::kind::{ClientKind, MAGIC};
+use super::status::ClientStatus;
 use crate::domain::SECTOR_SIZE;
 use crate::wire::auth::{ClientKey, TAG_BYTES};
 
@@ -26,17 +32,6 @@ pub const RESPONSE_HEAD_BYTES: usize = NUMBER + 8;
 const TYPE_OFFSET: u8 = 0x40;
 const _: () = assert!(RESPONSE_HEAD_BYTES == 16);
 
-/// How a request ended.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum ClientStatus {
-    /// It is complete in the register.
-    Ok,
-    /// Its tag was wrong.
-    AuthFailure,
-    /// There is no such sector.
-    InvalidSectorIndex,
-}
-
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientResponse {
@@ -46,7 +41,7 @@ pub struct ClientResponse {
     pub kind: ClientKind,
     /// How it ended.
     pub status: ClientStatus,
-    /// The sector that was read, if one was; otherwise empty.
+    /// The sectors that were read, if any were, or an ATTACH's answer; otherwise empty.
     pub content: Bytes,
 }
 
@@ -77,35 +72,72 @@ impl ClientResponse {
     /// # Panics
     /// When the content is not as long as the type and status say.
     pub fn encode(self, key: &ClientKey) -> EncodedResponse {
-        let expected = content_bytes(self.kind, self.status);
-        assert_eq!(
-            self.content.len(),
-            expected,
-            "only a successful READ has content"
-        );
-        let mut head = [0; RESPONSE_HEAD_BYTES];
-        head[..MAGIC.len()].copy_from_slice(&MAGIC);
-        head[STATUS] = match self.status {
-            ClientStatus::Ok => 0,
-            ClientStatus::AuthFailure => 1,
-            ClientStatus::InvalidSectorIndex => 2,
-        };
-        head[TYPE] = TYPE_OFFSET + self.kind.code();
-        head[NUMBER..].copy_from_slice(&self.number.to_be_bytes());
-        let tag = key.tag(&[&head, &self.content]);
-        EncodedResponse {
-            head,
-            content: self.content,
-            tag,
-        }
+        let Self {
+            number,
+            kind,
+            status,
+            content,
+        } = self;
+        let (head, tag) = seal(number, kind, status, &[&content], key);
+        EncodedResponse { head, content, tag }
     }
 }
 
+/// The head and the tag of a successful response whose content is in pieces.
+///
+/// # Panics
+/// When the content is not as long as the type says.
+pub fn seal_pieces(
+    number: u64,
+    kind: ClientKind,
+    pieces: &[Bytes],
+    key: &ClientKey,
+) -> ([u8; RESPONSE_HEAD_BYTES], [u8; TAG_BYTES]) {
+    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+    seal(number, kind, ClientStatus::Ok, &pieces, key)
+}
+
+fn seal(
+    number: u64,
+    kind: ClientKind,
+    status: ClientStatus,
+    content: &[&[u8]],
+    key: &ClientKey,
+) -> ([u8; RESPONSE_HEAD_BYTES], [u8; TAG_BYTES]) {
+    let length: usize = content.iter().map(|piece| piece.len()).sum();
+    let sectors = u32::try_from(length / SECTOR_SIZE).ok();
+    assert_eq!(
+        Some(length),
+        content_bytes(kind, status, sectors),
+        "only what was read, and an ATTACH's answer, is content"
+    );
+    let mut head = [0; RESPONSE_HEAD_BYTES];
+    head[..MAGIC.len()].copy_from_slice(&MAGIC);
+    head[STATUS] = status.code();
+    head[TYPE] = TYPE_OFFSET + kind.code();
+    head[NUMBER..].copy_from_slice(&number.to_be_bytes());
+    let mut pieces = Vec::with_capacity(content.len() + 1);
+    pieces.push(&head[..]);
+    pieces.extend_from_slice(content);
+    (head, key.tag(&pieces))
+}
+
 /// Takes the next response off the front of `stream`; `None` when more bytes are needed. A stream
-/// of responses holds nothing else, so anything else is an error, and the stream is lost.
+/// of responses holds nothing else, so anything else is an error, and the stream is lost. One to a
+/// READ RANGE is an error too: [`decode_answer`] knows how long it is.
 pub fn decode_response(
     key: &ClientKey,
     stream: &mut BytesMut,
+) -> Result<Option<ClientResponse>, ResponseError> {
+    decode_answer(key, stream, |_| None)
+}
+
+/// As [`decode_response`], for a client that knows how many sectors the READ RANGE of a number asks
+/// for: the response does not say so.
+pub fn decode_answer(
+    key: &ClientKey,
+    stream: &mut BytesMut,
+    sectors: impl FnOnce(u64) -> Option<u32>,
 ) -> Result<Option<ClientResponse>, ResponseError> {
     let Some(head) = stream.first_chunk::<RESPONSE_HEAD_BYTES>() else {
         return Ok(None);
@@ -116,33 +148,22 @@ pub fn decode_response(
     let kind = head[TYPE]
         .checked_sub(TYPE_OFFSET)
         .and_then(ClientKind::from_code);
-    let status = match head[STATUS] {
-        0 => Some(ClientStatus::Ok),
-        1 => Some(ClientStatus::AuthFailure),
-        2 => Some(ClientStatus::InvalidSectorIndex),
-        _ => None,
-    };
+    let status = ClientStatus::from_code(head[STATUS]);
     let (kind, status) = kind.zip(status).ok_or(ResponseError::Malformed)?;
-    let end = RESPONSE_HEAD_BYTES + content_bytes(kind, status);
+    let number = (&head[NUMBER..]).get_u64();
+    let length = content_bytes(kind, status, sectors(number)).ok_or(ResponseError::Malformed)?;
+    let end = RESPONSE_HEAD_BYTES + length;
     if stream.len() < end + TAG_BYTES {
         return Ok(None);
     }
     let message = stream.split_to(end + TAG_BYTES).freeze();
-    let verified = key.verify(&message).map_err(|_| ResponseError::WrongTag)?;
-    let number = (&verified.bytes()[NUMBER..]).get_u64();
+    key.verify(&message).map_err(|_| ResponseError::WrongTag)?;
     Ok(Some(ClientResponse {
         number,
         kind,
         status,
         content: message.slice(RESPONSE_HEAD_BYTES..end),
     }))
-}
-
-const fn content_bytes(kind: ClientKind, status: ClientStatus) -> usize {
-    match (kind, status) {
-        (ClientKind::Read, ClientStatus::Ok) => SECTOR_SIZE,
-        _ => 0,
-    }
 }
 
 /// Why a stream of responses cannot be read on.
@@ -211,7 +232,7 @@ mod tests {
                 number,
                 kind,
                 status,
-                content: Bytes::from(vec![fill; content_bytes(kind, status)]),
+                content: Bytes::from(vec![fill; content_bytes(kind, status, None).unwrap()]),
             }
         })
     }

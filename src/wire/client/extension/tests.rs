@@ -1,0 +1,474 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::client::request::{
+    ClientRequest, Decoded, Glance, bytes_missing, decode_request, glance,
+};
+use crate::wire::client::response::{
+    ClientResponse, RESPONSE_HEAD_BYTES, ResponseError, decode_answer, decode_response, seal_pieces,
+};
+
+fn plain() -> ClientKey {
+    ClientKey::new(&[5; 32])
+}
+
+/// The bytes `a0` to `af`.
+fn session() -> ConnectionSession {
+    ConnectionSession(std::array::from_fn(|at| 0xa0 + u8::try_from(at).unwrap()))
+}
+
+fn attached() -> ClientKey {
+    session().key(&plain())
+}
+
+fn request(number: u64, sector: u64, command: ClientCommand) -> ClientRequest {
+    ClientRequest {
+        number,
+        sector,
+        command,
+    }
+}
+
+fn encoded(request: &ClientRequest, key: &ClientKey) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    request.encode(key, &mut out);
+    out.to_vec()
+}
+
+/// A message of these fields with its tag.
+fn tagged(fields: &[u8], key: &ClientKey) -> Vec<u8> {
+    [fields, &key.tag(&[fields])].concat()
+}
+
+fn decode_all(key: &ClientKey, bytes: &[u8]) -> Vec<Decoded> {
+    let mut stream = BytesMut::from(bytes);
+    std::iter::from_fn(|| decode_request(key, &mut stream)).collect()
+}
+
+#[track_caller]
+fn golden(request: ClientRequest, key: &ClientKey, digits: &str, content: &[u8], tag: &str) {
+    let mut expected = hex::decode(digits.replace(' ', "")).unwrap();
+    expected.extend(content);
+    expected.extend(hex::decode(tag).unwrap());
+    assert_eq!(hex::encode(encoded(&request, key)), hex::encode(&expected));
+    assert_eq!(decode_all(key, &expected), [Decoded::Request(request)]);
+}
+
+fn attach(kind: AttachKind, take_over: bool, continues: Option<u64>) -> ClientCommand {
+    ClientCommand::Attach(Attach {
+        owner: OwnerId([0x11; 16]),
+        kind,
+        take_over,
+        continues: continues.map(Generation),
+    })
+}
+
+#[test]
+fn golden_attaches() {
+    let join = Some(JoinKey([0x22; 32]));
+    golden(
+        request(1, 0, attach(AttachKind::Exclusive { join }, true, Some(9))),
+        &plain(),
+        "6174646400000080 0000000000000001 0000000000000000 \
+         11111111111111111111111111111111 01 03 000000000000 0000000000000009 \
+         2222222222222222222222222222222222222222222222222222222222222222",
+        &[],
+        "0cf3bdbae5b915a06272b9fc6a76c252aebacf25a5ea6dbbe9d1c75499eacdb7",
+    );
+    golden(
+        request(1, 0, attach(AttachKind::ReadOnly, false, None)),
+        &plain(),
+        "6174646400000080 0000000000000001 0000000000000000 \
+         11111111111111111111111111111111 03 00 000000000000 0000000000000000 \
+         0000000000000000000000000000000000000000000000000000000000000000",
+        &[],
+        "0ac20fadc41684f25b21018bdd1666bbe95f3b74ea82eb6fbcd0c32e7db96574",
+    );
+}
+
+#[test]
+fn golden_requests_of_a_session() {
+    golden(
+        request(2, 8, ClientCommand::ReadRange { count: 3 }),
+        &attached(),
+        "6174646400000081 0000000000000002 0000000000000008 00000003 00000000",
+        &[],
+        "c37a74b96d49e1b26cbb07c730691b009d4748e845f12658d9fce8435a860147",
+    );
+    golden(
+        request(3, 8, ClientCommand::WriteRange(vec![7; SECTOR_SIZE].into())),
+        &attached(),
+        "6174646400000082 0000000000000003 0000000000000008 00000001 00000000",
+        &[7; SECTOR_SIZE],
+        "9a31cce91288c4e1281b484cb2f58504afb1f9d132969bdcc6eba97f3660c317",
+    );
+    golden(
+        request(4, 8, ClientCommand::Discard { count: 1 << 16 }),
+        &attached(),
+        "6174646400000083 0000000000000004 0000000000000008 00010000 00000000",
+        &[],
+        "23734f51ce0189e5a6d7cb350b05f8df410499cde78074444bc21f24500b52d6",
+    );
+    golden(
+        request(5, 0, ClientCommand::Heartbeat),
+        &attached(),
+        "6174646400000084 0000000000000005 0000000000000000",
+        &[],
+        "dc05224ac5cb4419646720d56882b0a973076f5f8da18dc64c9d8cb91b516fef",
+    );
+    golden(
+        request(6, 0, ClientCommand::Detach),
+        &attached(),
+        "6174646400000085 0000000000000006 0000000000000000",
+        &[],
+        "fcf172a58594787a774888c037a8495b67ce827d27cecaf7ec68673849cf76bb",
+    );
+}
+
+fn answer(generation: u64, process: u8, holder: &str) -> AttachAnswer {
+    AttachAnswer {
+        generation: Generation(generation),
+        sectors: 256,
+        data_sectors_max: DATA_SECTORS_MAX,
+        discard_sectors_max: DISCARD_SECTORS_MAX,
+        heartbeat_ms: 500,
+        process: Rank::new(process).unwrap(),
+        session: holder.is_empty().then(session),
+        holder: holder.into(),
+    }
+}
+
+#[track_caller]
+fn golden_answer(status: ClientStatus, answer: &AttachAnswer, digits: &str) {
+    let response = ClientResponse {
+        number: 1,
+        kind: ClientKind::Attach,
+        status,
+        content: answer.encode(),
+    };
+    let sent = response.clone().encode(&plain());
+    let bytes = [&sent.head[..], &sent.content, &sent.tag].concat();
+    assert_eq!(hex::encode(&bytes), digits.replace(' ', ""));
+    let mut stream = BytesMut::from(&bytes[..]);
+    let decoded = decode_response(&plain(), &mut stream).unwrap().unwrap();
+    assert_eq!(decoded, response);
+    assert_eq!(
+        AttachAnswer::decode(&decoded.content).as_ref(),
+        Some(answer)
+    );
+}
+
+#[test]
+fn golden_attach_answers() {
+    let zeroes = |bytes| "00".repeat(bytes);
+    let ok = "61746464000000c0 0000000000000001 0000000000000007 0000000000000100 \
+              00000100 00010000 000001f4 02 000000 a0a1a2a3a4a5a6a7a8a9aaabacadaeaf";
+    let tag = "7e475de8cfa05f3b88845abac5d146b104fdc53ebe12d97555c29edb46952d10";
+    let ok = format!("{ok}{}{tag}", zeroes(64));
+    golden_answer(ClientStatus::Ok, &answer(7, 2, ""), &ok);
+    let held = "61746464000003c0 0000000000000001 0000000000000007 0000000000000100 \
+                00000100 00010000 000001f4 03 000000";
+    let name = format!("31302e302e302e393a31{}", zeroes(54));
+    let tag = "00fd2d7c56d922620152cbcd0b6ae4f4aaaa46a871fdc121f137278daa561a9d";
+    let held = format!("{held}{}{name}{tag}", zeroes(16));
+    golden_answer(ClientStatus::Held, &answer(7, 3, "10.0.0.9:1"), &held);
+}
+
+#[test]
+fn golden_bare_responses() {
+    use ClientKind::{Detach, Discard, Heartbeat, ReadRange, WriteRange};
+    use ClientStatus::{Fenced, NotAttached, Ok};
+    for (number, kind, status, head, tag) in [
+        (
+            3,
+            WriteRange,
+            Fenced,
+            "61746464000004c2",
+            "15345fe06acad5276b35d7b681faf539987e13863406ac2377eb84f263d100fb",
+        ),
+        (
+            4,
+            Discard,
+            Ok,
+            "61746464000000c3",
+            "80b1c8ef649438f628209b366f7969cda4d4374c41cef0b2ce9549ca51a986e4",
+        ),
+        (
+            5,
+            Heartbeat,
+            Ok,
+            "61746464000000c4",
+            "880e767749aee80f8ad18f15fd5c7c11acef822dd8efd9ab8a4d90ea5fde1ca4",
+        ),
+        (
+            6,
+            Detach,
+            Ok,
+            "61746464000000c5",
+            "a8e84b89b10b400de63de29b82f1d8347374033c597486af1e169f60854e0311",
+        ),
+        (
+            2,
+            ReadRange,
+            NotAttached,
+            "6174646400000bc1",
+            "7f57371ff09598038c56a0609050efc066c2f7ca57639e715edcd26a752437c7",
+        ),
+    ] {
+        let sent = ClientResponse::bare(number, kind, status).encode(&attached());
+        let bytes = [&sent.head[..], &sent.content, &sent.tag].concat();
+        assert_eq!(hex::encode(bytes), format!("{head}{number:016x}{tag}"));
+    }
+}
+
+#[test]
+fn what_was_read_is_one_response_of_as_many_pieces_as_there_are() {
+    let pieces = [vec![7; SECTOR_SIZE], vec![8; 2 * SECTOR_SIZE]].map(Bytes::from);
+    let (head, tag) = seal_pieces(2, ClientKind::ReadRange, &pieces, &attached());
+    let bytes = [&head[..], &pieces.concat(), &tag].concat();
+    let decode = |sectors| {
+        let mut stream = BytesMut::from(&bytes[..]);
+        decode_answer(&attached(), &mut stream, |number| {
+            assert_eq!(number, 2);
+            sectors
+        })
+    };
+    let response = decode(Some(3)).unwrap().unwrap();
+    assert_eq!((response.number, response.status), (2, ClientStatus::Ok));
+    assert_eq!(response.content, pieces.concat());
+    assert_eq!(decode(Some(2)), Err(ResponseError::WrongTag));
+    assert_eq!(decode(Some(4)), Ok(None));
+    for none in [None, Some(0), Some(DATA_SECTORS_MAX + 1)] {
+        assert_eq!(decode(none), Err(ResponseError::Malformed));
+    }
+
+    // The golden bytes of one sector.
+    let (head, tag) = seal_pieces(2, ClientKind::ReadRange, &pieces[..1], &attached());
+    assert_eq!(hex::encode(head), "61746464000000c10000000000000002");
+    let golden = "c91038bd79debec9ccaa133542ff8a3f7ed18814fe817b2bda52ea6b5875d292";
+    assert_eq!(hex::encode(tag), golden);
+    assert_eq!(head.len(), RESPONSE_HEAD_BYTES);
+}
+
+#[test]
+fn a_tag_of_another_session_or_of_none_is_wrong() {
+    let read = request(2, 8, ClientCommand::ReadRange { count: 3 });
+    let other = ConnectionSession([1; 16]).key(&plain());
+    for wrong in [plain(), other] {
+        let wrong_tag = Decoded::WrongTag {
+            number: 2,
+            kind: ClientKind::ReadRange,
+        };
+        assert_eq!(
+            decode_all(&attached(), &encoded(&read, &wrong)),
+            [wrong_tag]
+        );
+    }
+}
+
+/// An attach whose byte at this place of the whole message is another.
+fn changed(at: usize, byte: u8) -> Vec<Decoded> {
+    let good = request(1, 0, attach(AttachKind::Shared, false, None));
+    let mut fields = encoded(&good, &plain());
+    fields.truncate(fields.len() - TAG_BYTES);
+    fields[at] = byte;
+    decode_all(&plain(), &tagged(&fields, &plain()))
+}
+
+#[test]
+fn an_attach_of_fields_that_make_none_is_malformed() {
+    let malformed = Decoded::Malformed {
+        number: 1,
+        kind: ClientKind::Attach,
+    };
+    for (at, byte) in [
+        (40, 4),
+        (41, 4),
+        (41, 0x80),
+        (42, 1),
+        (47, 1),
+        (56, 1),
+        (87, 1),
+    ] {
+        assert_eq!(changed(at, byte), [malformed.clone()], "offset {at}");
+    }
+    // A generation that is none only if it is to be continued.
+    assert_eq!(changed(48, 0xff), changed(24, 0x11));
+    assert_eq!(
+        changed(41, 2),
+        [Decoded::Request(request(
+            1,
+            0,
+            attach(AttachKind::Shared, false, Some(0)),
+        ))]
+    );
+}
+
+#[test]
+fn a_count_that_none_may_have_is_found_before_anything_is_kept_for_it() {
+    let range = |code: u8, count: u32, zero: u32| {
+        let mut fields = b"atdd\0\0\0".to_vec();
+        fields.push(code);
+        fields.extend(9u64.to_be_bytes());
+        fields.extend(8u64.to_be_bytes());
+        fields.extend(count.to_be_bytes());
+        fields.extend(zero.to_be_bytes());
+        fields
+    };
+    let after = request(10, 1, ClientCommand::Read);
+    for (code, kind, count, zero) in [
+        (0x81, ClientKind::ReadRange, 0, 0),
+        (0x81, ClientKind::ReadRange, DATA_SECTORS_MAX + 1, 0),
+        (0x81, ClientKind::ReadRange, u32::MAX, 0),
+        (0x81, ClientKind::ReadRange, 1, 1),
+        (0x83, ClientKind::Discard, 0, 0),
+        (0x83, ClientKind::Discard, DISCARD_SECTORS_MAX + 1, 0),
+    ] {
+        let mut bytes = tagged(&range(code, count, zero), &plain());
+        bytes.extend(encoded(&after, &plain()));
+        let malformed = Decoded::Malformed { number: 9, kind };
+        let expected = [malformed, Decoded::Request(after.clone())];
+        assert_eq!(decode_all(&plain(), &bytes), expected, "{kind:?} {count}");
+    }
+    for count in [0, DATA_SECTORS_MAX + 1, u32::MAX] {
+        // Eight bytes are thrown away, and what follows them is searched.
+        let mut bytes = range(0x82, count, 0);
+        bytes.extend(encoded(&after, &plain()));
+        let unmeasured = Decoded::Unmeasured { number: 9 };
+        let expected = [unmeasured, Decoded::Request(after.clone())];
+        assert_eq!(decode_all(&plain(), &bytes), expected);
+        assert_eq!(bytes_missing(&bytes), 0);
+    }
+    let most = range(0x82, DATA_SECTORS_MAX, 0);
+    assert_eq!(bytes_missing(&most), 256 * SECTOR_SIZE + TAG_BYTES);
+    assert_eq!(decode_all(&plain(), &most), []);
+}
+
+/// A driver of another key hears that, but bytes that only begin as an ATTACH are no message.
+#[test]
+fn what_names_a_sector_and_must_not_is_of_no_known_type() {
+    for code in [0x80, 0x84, 0x85] {
+        let mut bytes = b"atdd\0\0\0".to_vec();
+        bytes.push(code);
+        let after = request(1, 1, ClientCommand::Read);
+        bytes.extend(encoded(&after, &plain()));
+        assert_eq!(decode_all(&plain(), &bytes), [Decoded::Request(after)]);
+    }
+    let attach = request(3, 0, attach(AttachKind::Shared, false, None));
+    let wrong_tag = Decoded::WrongTag {
+        number: 3,
+        kind: ClientKind::Attach,
+    };
+    let other = ClientKey::new(&[6; 32]);
+    assert_eq!(decode_all(&plain(), &encoded(&attach, &other)), [wrong_tag]);
+}
+
+/// Nobody has to be given a mebibyte before anything of his was authenticated.
+#[test]
+fn a_glance_knows_all_requests_but_the_long_one() {
+    let attach = encoded(
+        &request(3, 0, attach(AttachKind::Shared, false, None)),
+        &plain(),
+    );
+    assert_eq!(glance(&plain(), &attach), Glance::Request);
+    assert_eq!(glance(&plain(), &attach[..119]), Glance::Incomplete);
+    let write = request(3, 8, ClientCommand::WriteRange(vec![7; SECTOR_SIZE].into()));
+    let write = encoded(&write, &plain());
+    for length in [8, 24, 31, 32, 100, write.len()] {
+        assert_eq!(glance(&plain(), &write[..length]), Glance::Garbage(8));
+    }
+}
+
+#[test]
+fn answers_that_are_none_are_refused() {
+    let good = answer(7, 3, "10.0.0.9:1").encode();
+    assert!(AttachAnswer::decode(&good).is_some());
+    assert_eq!(AttachAnswer::decode(&good[1..]), None);
+    for (at, byte) in [(0, 0xff), (28, 0), (29, 1), (48, 0xff), (111, 1)] {
+        let mut bad = good.to_vec();
+        bad[at] = byte;
+        assert_eq!(AttachAnswer::decode(&bad), None, "offset {at}");
+    }
+    let longest = answer(7, 3, &"x".repeat(CLIENT_NAME_BYTES_MAX));
+    assert_eq!(AttachAnswer::decode(&longest.encode()), Some(longest));
+}
+
+fn any_command() -> impl Strategy<Value = (u64, ClientCommand)> {
+    let kind = prop_oneof![
+        Just(AttachKind::Exclusive { join: None }),
+        any::<[u8; 32]>().prop_map(|join| AttachKind::Exclusive {
+            join: Some(JoinKey(join))
+        }),
+        Just(AttachKind::Shared),
+        Just(AttachKind::ReadOnly),
+    ];
+    let attach = (any::<[u8; 16]>(), kind, any::<bool>(), any::<Option<u32>>());
+    let attach = attach.prop_map(|(owner, kind, take_over, continues)| Attach {
+        owner: OwnerId(owner),
+        kind,
+        take_over,
+        continues: continues.map(|it| Generation(it.into())),
+    });
+    prop_oneof![
+        attach.prop_map(|attach| (0, ClientCommand::Attach(attach))),
+        Just((0, ClientCommand::Heartbeat)),
+        Just((0, ClientCommand::Detach)),
+        any::<u64>().prop_map(|sector| (sector, ClientCommand::Read)),
+        (any::<u64>(), 1..=DATA_SECTORS_MAX)
+            .prop_map(|(sector, count)| (sector, ClientCommand::ReadRange { count })),
+        (any::<u64>(), 1..=DISCARD_SECTORS_MAX)
+            .prop_map(|(sector, count)| (sector, ClientCommand::Discard { count })),
+        (any::<u64>(), 1usize..=3, any::<u8>()).prop_map(|(sector, count, fill)| {
+            let content = Bytes::from(vec![fill; count * SECTOR_SIZE]);
+            (sector, ClientCommand::WriteRange(content))
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn requests_survive_the_wire_in_any_chunks_and_among_garbage(
+        requests in prop::collection::vec((any::<u64>(), any_command(), 0usize..12), 0..6),
+        chunk in 1usize..5000,
+    ) {
+        let mut bytes = Vec::new();
+        let mut expected = Vec::new();
+        for (number, (sector, command), garbage) in requests {
+            bytes.extend(std::iter::repeat_n(b'a', garbage));
+            let request = request(number, sector, command);
+            bytes.extend(encoded(&request, &attached()));
+            expected.push(Decoded::Request(request));
+        }
+        let mut stream = BytesMut::new();
+        let mut found = Vec::new();
+        for piece in bytes.chunks(chunk) {
+            stream.extend_from_slice(piece);
+            while let Some(decoded) = decode_request(&attached(), &mut stream) {
+                found.push(decoded);
+            }
+            // What it says to be missing never reaches past the request.
+            prop_assert!(found.len() == expected.len() || bytes_missing(&stream) > 0);
+        }
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoders_panic(
+        code in 0x7f_u8..0x87,
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let stream = [&b"atdd\0\0\0"[..], &[code], &bytes].concat();
+        for decoded in decode_all(&plain(), &stream) {
+            let refused = matches!(
+                decoded,
+                Decoded::WrongTag { .. } | Decoded::Unmeasured { .. }
+            );
+            prop_assert!(refused);
+        }
+        glance(&plain(), &stream);
+        bytes_missing(&stream);
+        AttachAnswer::decode(&bytes);
+    }
+}

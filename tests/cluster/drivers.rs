@@ -1,0 +1,282 @@
+//! Classic clients that attach, as kernel drivers do.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::Duration;
+
+use atdd::domain::{Attach, AttachKind, Generation, JoinKey, OwnerId, Rank};
+use atdd::wire::{
+    AttachAnswer, ClientCommand, ClientKey, ClientKind, ClientRequest, ClientResponse,
+    ClientStatus, decode_answer,
+};
+use bytes::{Bytes, BytesMut};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::attachments::{heard_of, until};
+use crate::classic::{Client, sector_of};
+use crate::machine::{Machine, PATIENCE};
+
+const EXCLUSIVE: AttachKind = AttachKind::Exclusive { join: None };
+
+/// A driver with one connection.
+struct Driver {
+    stream: TcpStream,
+    plain: ClientKey,
+    key: ClientKey,
+    input: BytesMut,
+    next_number: u64,
+    ranges: BTreeMap<u64, u32>,
+}
+
+impl Driver {
+    fn to(machine: &Machine, rank: usize) -> Self {
+        let stream = TcpStream::connect(&machine.addresses[rank - 1]).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            stream,
+            plain: machine.client_key(),
+            key: machine.client_key(),
+            input: BytesMut::new(),
+            next_number: 1,
+            ranges: BTreeMap::new(),
+        }
+    }
+
+    /// One that is attached, and under which generation.
+    fn attached(machine: &Machine, rank: usize, attach: Attach) -> (Self, u64) {
+        let mut driver = Self::to(machine, rank);
+        let (status, answer) = driver.attach(attach);
+        assert_eq!(status, ClientStatus::Ok, "{answer:?}");
+        (driver, answer.generation.0)
+    }
+
+    fn attach(&mut self, attach: Attach) -> (ClientStatus, AttachAnswer) {
+        self.send(0, ClientCommand::Attach(attach));
+        let response = self.receive().expect("an attach is answered");
+        assert_eq!(response.kind, ClientKind::Attach);
+        let answer = AttachAnswer::decode(&response.content).unwrap();
+        if let Some(session) = answer.session {
+            self.key = session.key(&self.plain);
+        }
+        (response.status, answer)
+    }
+
+    fn send(&mut self, sector: u64, command: ClientCommand) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        if let ClientCommand::ReadRange { count } = command {
+            self.ranges.insert(number, count);
+        }
+        let mut out = BytesMut::new();
+        ClientRequest {
+            number,
+            sector,
+            command,
+        }
+        .encode(&self.key, &mut out);
+        // A connection that was ended takes no more.
+        self.stream.write_all(&out).ok();
+        number
+    }
+
+    /// The next response; `None` when the connection was closed.
+    fn receive(&mut self) -> Option<ClientResponse> {
+        loop {
+            let sectors = |number| self.ranges.get(&number).copied();
+            if let Some(response) = decode_answer(&self.key, &mut self.input, sectors).unwrap() {
+                return Some(response);
+            }
+            let mut bytes = [0; 8 * 1024];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(length) => self.input.extend_from_slice(&bytes[..length]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("no response: {error}"),
+            }
+        }
+    }
+
+    fn ask(&mut self, sector: u64, command: ClientCommand) -> (ClientStatus, Bytes) {
+        let number = self.send(sector, command);
+        let response = self.receive().expect("it is open");
+        assert_eq!(response.number, number);
+        (response.status, response.content)
+    }
+
+    fn write(&mut self, sector: u64, fills: &[u8]) {
+        let command = ClientCommand::WriteRange(sectors(fills));
+        assert_eq!(self.ask(sector, command).0, ClientStatus::Ok);
+    }
+
+    fn read(&mut self, sector: u64, count: u32) -> Bytes {
+        let (status, content) = self.ask(sector, ClientCommand::ReadRange { count });
+        assert_eq!(status, ClientStatus::Ok);
+        content
+    }
+
+    fn name(&self) -> String {
+        self.stream.local_addr().unwrap().to_string()
+    }
+}
+
+fn sectors(fills: &[u8]) -> Bytes {
+    let sectors: Vec<Bytes> = fills.iter().map(|&fill| sector_of(fill)).collect();
+    sectors.concat().into()
+}
+
+fn attach(owner: u8, kind: AttachKind) -> Attach {
+    Attach {
+        owner: OwnerId([owner; 16]),
+        kind,
+        take_over: false,
+        continues: None,
+    }
+}
+
+/// The kind and client of each attachment of the whole cluster.
+fn listed(machine: &Machine) -> Vec<(String, String)> {
+    let listed = machine.command("attachments", &["--json"], &[]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let of = |process: &Value| process["attachments"].as_array().cloned();
+    let processes = listed["processes"].as_array().unwrap();
+    let attachments = processes.iter().filter_map(of).flatten();
+    let text = |attachment: &Value, name| attachment[name].as_str().unwrap().to_owned();
+    let mut all: Vec<_> = attachments
+        .map(|it| (text(&it, "kind"), text(&it, "client")))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_driver_attaches_uses_ranges_and_is_listed_like_any_other() {
+    let machine = Machine::running(3, "4MiB");
+    let (mut driver, generation) = Driver::attached(&machine, 1, attach(1, EXCLUSIVE));
+    assert_eq!(generation, 1);
+    driver.write(3, &[1, 2, 3, 4]);
+    let discard = ClientCommand::Discard { count: 2 };
+    assert_eq!(driver.ask(4, discard).0, ClientStatus::Ok);
+    assert_eq!(driver.read(2, 6), sectors(&[0, 1, 0, 0, 4, 0]));
+    let past = driver.ask(1023, ClientCommand::ReadRange { count: 2 });
+    assert_eq!(past.0, ClientStatus::InvalidSectorIndex);
+    let text = machine.command("attachments", &[], &[]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains(&driver.name()), "{text}");
+    let expected = [("exclusive".to_owned(), driver.name())];
+    assert_eq!(listed(&machine), expected);
+
+    assert_eq!(driver.ask(0, ClientCommand::Detach).0, ClientStatus::Ok);
+    assert_eq!(listed(&machine), []);
+    heard_of();
+    let (mut next, generation) = Driver::attached(&machine, 2, attach(2, EXCLUSIVE));
+    assert_eq!(generation, 2);
+    assert_eq!(next.read(3, 4), sectors(&[1, 0, 0, 4]));
+    // It is silent from now on, and others may have the disk soon.
+    until("the end of a silent driver", || listed(&machine).is_empty());
+    assert!(next.receive().is_none());
+    Client::to(&machine, 3).write(1, sector_of(9));
+}
+
+#[test]
+fn drivers_with_a_join_key_share_an_attachment_and_others_hear_who_holds_it() {
+    let machine = Machine::running(3, "1MiB");
+    let join = Some(JoinKey([7; 32]));
+    let joinable = AttachKind::Exclusive { join };
+    let (mut first, generation) = Driver::attached(&machine, 1, attach(1, joinable));
+    let (mut second, joined) = Driver::attached(&machine, 1, attach(2, joinable));
+    assert_eq!(generation, joined);
+    first.write(1, &[5]);
+    assert_eq!(second.read(1, 1), sector_of(5));
+    second.write(1, &[6]);
+    assert_eq!(first.read(1, 1), sector_of(6));
+    heard_of();
+    let (status, answer) = Driver::to(&machine, 2).attach(attach(3, joinable));
+    assert_eq!(status, ClientStatus::Elsewhere);
+    assert_eq!(answer.process, Rank::new(1).unwrap());
+    let (status, answer) = Driver::to(&machine, 2).attach(attach(4, EXCLUSIVE));
+    assert_eq!(status, ClientStatus::Held);
+    assert_eq!(answer.process, Rank::new(1).unwrap());
+    assert_eq!(answer.generation, Generation(generation));
+    assert!([first.name(), second.name()].contains(&answer.holder));
+}
+
+/// What it had sent lies unread in the socket of a process that sleeps while another driver takes
+/// the disk over, and is found there afterwards.
+#[test]
+fn a_driver_that_was_taken_over_from_hears_so_and_changes_nothing_any_more() {
+    let machine = Machine::running(3, "1MiB");
+    let (mut first, generation) = Driver::attached(&machine, 1, attach(1, EXCLUSIVE));
+    first.write(1, &[1]);
+    machine.signal(1, Signal::STOP);
+    for _ in 0..20 {
+        let command = ClientCommand::WriteRange(sectors(&[2, 2]));
+        first.send(1, command);
+    }
+    let take_over = Attach {
+        take_over: true,
+        ..attach(2, EXCLUSIVE)
+    };
+    let (mut second, newer) = Driver::attached(&machine, 2, take_over);
+    assert!(newer > generation);
+    second.write(1, &[3]);
+    machine.signal(1, Signal::CONT);
+    while let Some(response) = first.receive() {
+        assert_eq!(response.status, ClientStatus::Fenced);
+    }
+    assert_eq!(second.read(1, 2), sectors(&[3, 0]));
+
+    // The same while everybody is awake.
+    let back = Attach {
+        take_over: true,
+        ..attach(1, EXCLUSIVE)
+    };
+    let (mut first, _) = Driver::attached(&machine, 1, back);
+    for _ in 0..20 {
+        second.send(1, ClientCommand::WriteRange(sectors(&[4])));
+    }
+    let mut acknowledged = 0;
+    while let Some(response) = second.receive() {
+        match response.status {
+            ClientStatus::Ok => acknowledged += 1,
+            status => assert_eq!(status, ClientStatus::Fenced),
+        }
+    }
+    assert_eq!(acknowledged, 0, "it was over by then");
+    assert_eq!(first.read(1, 2), sectors(&[3, 0]));
+}
+
+#[test]
+fn a_driver_continues_elsewhere_unless_somebody_came_in_between() {
+    let mut machine = Machine::running(3, "1MiB");
+    let (mut driver, generation) = Driver::attached(&machine, 1, attach(1, EXCLUSIVE));
+    driver.write(1, &[1]);
+    machine.kill(1);
+    assert!(driver.receive().is_none());
+    let continuing = |generation| Attach {
+        continues: Some(Generation(generation)),
+        ..attach(1, EXCLUSIVE)
+    };
+    let (mut driver, second) = Driver::attached(&machine, 2, continuing(generation));
+    assert!(second > generation);
+    assert_eq!(driver.read(1, 1), sector_of(1));
+    driver.write(1, &[2]);
+
+    let take_over = Attach {
+        take_over: true,
+        ..attach(2, EXCLUSIVE)
+    };
+    let (mut other, third) = Driver::attached(&machine, 3, take_over);
+    let (status, answer) = Driver::to(&machine, 2).attach(continuing(second));
+    assert_eq!(status, ClientStatus::Fenced);
+    assert_eq!(answer.generation, Generation(third));
+    assert_eq!(other.read(1, 1), sector_of(2));
+    sleep(Duration::from_millis(100));
+    assert!(
+        driver
+            .receive()
+            .is_none_or(|it| it.status == ClientStatus::Fenced)
+    );
+}
