@@ -31,6 +31,8 @@
 /* One that has no heartbeats may only be slow, or lack a majority. */
 #define CLASSIC_SILENCE	(30 * HZ)
 #define CONNECT_TIME	(2 * HZ)
+/* A heartbeat needs nobody but the server. */
+#define HEARTBEAT_TIME	(HZ / 2)
 /* An attach waits for a majority; another process may have one. */
 #define ATTACH_TIME	(3 * HZ)
 /* Whoever seems to hold the disk may be this host, before it went down. */
@@ -291,6 +293,31 @@ static int probe(struct atdd_connection *connection, u64 sector, bool *exists)
 	return 0;
 }
 
+/*
+ * Whether the server knows attachments: then it answers a heartbeat, which a
+ * classic one skips, and so answers a read alone.
+ */
+static int knows_attachments(struct atdd_connection *connection, bool *knows)
+{
+	struct atdd_response_header header = { };
+	const u8 *content;
+	int error;
+
+	error = send_all(connection, put_bare(connection, ATDD_HEARTBEAT, 0, connection->out));
+	if (error)
+		return error;
+	error = await_response(connection, jiffies + HEARTBEAT_TIME, &header, &content);
+	if (error == -ETIMEDOUT && !received(connection)) {
+		error = send_all(connection,
+				 put_bare(connection, ATDD_READ, 0, connection->out));
+		if (!error)
+			error = await_response(connection, jiffies + ATTACH_TIME, &header,
+					       &content);
+	}
+	*knows = header.type == (ATDD_HEARTBEAT | ATDD_RESPONSE);
+	return error;
+}
+
 /* The size of a classic server's disk, which it tells by what it refuses. */
 static int find_size(struct atdd_connection *connection, u64 *sectors)
 {
@@ -360,29 +387,25 @@ static int attach_error(struct atdd_device *device, u8 status,
 	}
 }
 
-/*
- * Attaches or joins. -EOPNOTSUPP says that the server is classic: it skipped the
- * attach, and answered the read that was sent along.
- */
+/* Attaches or joins; -EOPNOTSUPP says that the server is classic. */
 static int attach(struct atdd_connection *connection, struct atdd_attached *attached)
 {
 	struct atdd_response_header header;
-	unsigned long deadline = jiffies + ATTACH_TIME;
 	const u8 *content;
-	size_t size;
+	bool knows = false;
 	int error;
 
-	size = put_attach(connection, connection->out);
-	if (leads(connection))
-		size += put_bare(connection, ATDD_READ, 0, connection->out + size);
-	error = send_all(connection, size);
+	error = knows_attachments(connection, &knows);
 	if (error)
 		return error;
-	error = await_response(connection, deadline, &header, &content);
-	if (error)
-		return error;
-	if (header.type == (ATDD_READ | ATDD_RESPONSE))
+	if (!knows)
 		return -EOPNOTSUPP;
+	error = send_all(connection, put_attach(connection, connection->out));
+	if (error)
+		return error;
+	error = await_response(connection, jiffies + ATTACH_TIME, &header, &content);
+	if (error)
+		return error;
 	if (header.type != (ATDD_ATTACH | ATDD_RESPONSE))
 		return -EPROTO;
 	memcpy(attached, content, sizeof(*attached));
