@@ -50,7 +50,7 @@
 //! |---|---|---|
 //! | [`domain`] | the words: addresses, stamps, extents, messages | any I/O |
 //! | [`config`] | `cluster.toml` to a [`config::Configuration`] that cannot be wrong | the running cluster |
-//! | [`wire`] | bytes to messages and back: classic protocol, sessions | sockets, clocks, randomness |
+//! | [`wire`] | bytes to messages and back: classic protocol and its extension, sessions | sockets, clocks, randomness |
 //! | [`register`] | the algorithm | files, sockets, clocks, threads |
 //! | [`store`] | crash-safe sectors on a local directory | other processes |
 //! | [`attachment`] | generations: who may write, and how that changes hands | files, sockets, clocks |

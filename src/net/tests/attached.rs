@@ -682,7 +682,7 @@ async fn a_count_that_none_may_have_closes_an_attached_connection() {
     let server = Server::start(Settings::default()).await;
     let mut driver = Driver::attached(&server).await;
     driver.stream.write_all(&head).await.unwrap();
-    driver.stream.write_all(&[7; 50_000]).await.unwrap();
+    driver.stream.write_all(&vec![7; 50_000]).await.unwrap();
     let response = driver.receive().await;
     assert_eq!(
         (response.number, response.kind, response.status),
@@ -768,23 +768,23 @@ async fn draining_answers_what_a_driver_has_under_way_and_takes_nothing_new() {
     let server = Server::start(Settings::default()).await;
     let mut driver = Driver::attached(&server).await;
     server.host.volume.decision.change(|it| *it = None);
-    let mut waiting = Driver::connect(&server).await;
-    let attaching = waiting.send(0, ClientCommand::Attach(attach())).await;
+    let mut late = Driver::connect(&server).await;
+    let attaching = late.send(0, ClientCommand::Attach(attach())).await;
     let volume = &server.host.volume;
     let asked = &volume.waiting;
     asked.wait(|&mut it| (it == 1).then_some(())).await;
     volume.hold([1]);
-    let writing = driver.send(1, write_range(&[1])).await;
+    let number = driver.send(1, write_range(&[1])).await;
     volume.busy(1).await;
     server.stage.send_replace(Stage::Draining);
-    let (status, _) = waiting.attach_answer(attaching).await;
+    let (status, _) = late.attach_answer(attaching).await;
     assert_eq!(status, ClientStatus::ShuttingDown);
-    waiting.assert_closed().await;
+    late.assert_closed().await;
     driver.send(2, write_range(&[2])).await;
     driver.assert_silent().await;
     assert_eq!(operations(&server).len(), 1);
     volume.let_go(1);
-    assert_eq!(driver.receive().await.number, writing);
+    assert_eq!(driver.receive().await.number, number);
     driver.assert_closed().await;
     server.connections.clients_gone().await;
     gone(&server).await;

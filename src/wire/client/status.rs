@@ -59,10 +59,15 @@ impl ClientStatus {
     }
 }
 
-const _: () = {
-    let mut code = 0;
-    while code < ClientStatus::ALL.len() {
-        assert!(ClientStatus::ALL[code].code() as usize == code);
-        code += 1;
+const _: () = assert!(each_stands_at_its_code());
+
+const fn each_stands_at_its_code() -> bool {
+    let mut at = 0;
+    while at < ClientStatus::ALL.len() {
+        if ClientStatus::ALL[at].code() as usize != at {
+            return false;
+        }
+        at += 1;
     }
-};
+    true
+}

@@ -290,7 +290,11 @@ fn an_attach_of_fields_that_make_none_is_malformed() {
         (56, 1),
         (87, 1),
     ] {
-        assert_eq!(changed(at, byte), [malformed.clone()], "offset {at}");
+        assert_eq!(
+            changed(at, byte),
+            std::slice::from_ref(&malformed),
+            "offset {at}"
+        );
     }
     // A generation that is none only if it is to be continued.
     assert_eq!(changed(48, 0xff), changed(24, 0x11));
