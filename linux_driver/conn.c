@@ -313,6 +313,9 @@ static int knows_attachments(struct atdd_connection *connection, bool *knows)
 		if (!error)
 			error = await_response(connection, jiffies + ATTACH_TIME, &header,
 					       &content);
+		/* It was only slow: the answer to the read is still to come. */
+		if (!error && header.type == (ATDD_HEARTBEAT | ATDD_RESPONSE))
+			error = -EAGAIN;
 	}
 	*knows = header.type == (ATDD_HEARTBEAT | ATDD_RESPONSE);
 	return error;

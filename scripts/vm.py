@@ -5,6 +5,7 @@ import contextlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,9 @@ GUEST = Path("scripts/guest")
 # What the kernel says when something is wrong with it, or with a module.
 ALARMS = re.compile(r"WARNING:|BUG:|Oops|Call Trace|blocked for more than|UBSAN|refcount_t|"
                     r"unreferenced object|possible circular|inconsistent lock|EXT4-fs error|"
-                    r"XFS .*(?:[Cc]orruption|[Ss]hutdown)|Buffer I/O error|I/O error, dev")
+                    r"XFS .*(?:[Cc]orruption|[Ss]hutdown)")
+# No filesystem is to see an error of the disk.
+DISK_ALARMS = re.compile(ALARMS.pattern + r"|I/O error")
 
 
 class Guest:
@@ -101,9 +104,9 @@ class Guest:
         self.child.kill()
         self.child.wait()
 
-    def alarms(self):
+    def alarms(self, pattern):
         log = self.kernel_log.read_text(encoding="utf-8", errors="replace")
-        return [line for line in log.splitlines() if ALARMS.search(line)]
+        return [line for line in log.splitlines() if pattern.search(line)]
 
 
 class Gateway:
@@ -146,6 +149,49 @@ class Kills(threading.Thread):
         return self.count
 
 
+class Control(threading.Thread):
+    """Does to a cluster what a guest asks for, one line each: pause, continue, kill or start RANK,
+    take-over."""
+
+    def __init__(self, of):
+        super().__init__(daemon=True)
+        self.of = of
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                with connection, connection.makefile("rw") as stream:
+                    stream.write(self.obey(stream.readline().split()) + "\n")
+
+    def obey(self, words):
+        match words:
+            case ["pause"]:
+                for rank in self.of.children:
+                    self.of.signal(rank, signal.SIGSTOP)
+            case ["continue"]:
+                for rank in self.of.children:
+                    self.of.signal(rank, signal.SIGCONT)
+                self.of.wait_for_status(0)
+            case ["kill", rank]:
+                self.of.kill(int(rank))
+            case ["start", rank]:
+                self.of.start(int(rank))
+                self.of.wait_for_status(0)
+            case ["take-over"]:
+                subprocess.run([cluster.ATDD, "write", "--config", self.of.config, "--sector", "9",
+                                "--take-over"], input=bytes(4096), check=True)
+            case _:
+                return f"unknown: {words}"
+        return "done"
+
+    def stop(self):
+        self.listener.close()
+
+
 class Way:
     """A way to the disk: what a guest is given for it."""
 
@@ -160,6 +206,7 @@ class Way:
         else:
             text = of.config.read_text(encoding="utf-8")
             ports = re.findall(r'"127\.0\.0\.1:(\d+)"', text)[:cluster.PROCESSES]
+            self.settings["OPTIONS"] = "connections=1"
             self.settings["PROCESSES"] = ",".join(f"10.0.2.2:{port}" for port in ports)
             key = of.directory / "key"
             key.write_bytes((of.config.parent / "client.key").read_bytes())
@@ -199,9 +246,9 @@ class Run:
         self.started.callback(guest.cut_off)
         return guest
 
-    def must_pass(self, guest, seconds):
+    def must_pass(self, guest, seconds, pattern=DISK_ALARMS):
         code = guest.wait(seconds)
-        alarms = guest.alarms()
+        alarms = guest.alarms(pattern)
         if code != 0 or alarms:
             print("\n".join(alarms[:20]))
             sys.exit(f"exit code {code}; logs in {guest.output.parent}")
@@ -220,6 +267,19 @@ class Run:
         print(f"vm: processes were killed {kills.stop()} times meanwhile", flush=True)
         for kind in types:
             self.cut_off(way, kernel, kind)
+        self.started.close()
+
+    def use_module(self, kernel, short):
+        """What only concerns the module."""
+        of = self.cluster(f"module-{kernel.version}")
+        way = self.way("driver", kernel, of)
+        control = Control(of)
+        self.started.callback(control.stop)
+        way.settings |= {"CONTROL": control.port, "ROUNDS": 6 if short else 50}
+        guest = Guest(kernel, GUEST / "driver-only.sh", self.directory / "driver-only",
+                      way.settings, way.files)
+        self.started.callback(guest.cut_off)
+        self.must_pass(guest, 900, ALARMS)
         self.started.close()
 
     def cut_off(self, way, kernel, kind):
@@ -277,6 +337,8 @@ def main():
                 run.compare(kernel)
             else:
                 run.use(arguments.command, kernel, series in arguments.short)
+                if arguments.command == "driver":
+                    run.use_module(kernel, series in arguments.short)
     print(f"vm: all is well after {time.monotonic() - begin:.0f} s")
     shutil.rmtree(run.directory)
 

@@ -1,0 +1,143 @@
+# What only concerns the module: its options, several devices, removal whatever the servers do, and
+# being fenced. HOST does to the cluster what it is asked for, and returns when that is done.
+. ./settings
+. ./disk.sh
+CONFIG=/sys/kernel/config/atdd
+
+host() {
+    answer=$(echo "$*" | nc 10.0.2.2 "$CONTROL")
+    [ "$answer" = done ] || fail "the host was to $*, and said: $answer"
+}
+
+must_fail() { # COMMAND...
+    "$@" 2>/tmp/error && fail "this was to fail: $*"
+    return 0
+}
+
+must_say() { # TEXT: a line of the kernel's log since the last time
+    dmesg -c >/tmp/dmesg
+    grep -q "$1" /tmp/dmesg || { cat /tmp/dmesg; fail "the log does not say: $1"; }
+}
+
+set_option() { # DEVICE OPTION VALUE
+    echo "$3" >"$CONFIG/$1/$2"
+}
+
+make_device() { # DEVICE ATTACH
+    mkdir "$CONFIG/$1" || fail "mkdir $1"
+    set_option "$1" processes "$PROCESSES"
+    set_option "$1" key_file /guest/key
+    set_option "$1" attach "$2"
+    set_option "$1" power 1 || fail "power of $1"
+    [ -b "/dev/$1" ] || fail "no /dev/$1"
+}
+
+read_first() { # DEVICE
+    dd if="/dev/$1" of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null
+}
+
+# The processes of the module, and the module itself, are gone.
+nothing_is_left() {
+    rmmod atdd || fail "rmmod"
+    ps | grep -v grep | grep -q 'atdd-' && fail "threads are left"
+    [ -z "$(ls /dev/atdd* 2>/dev/null)" ] || fail "devices are left"
+}
+
+step "options"
+must_fail insmod ./atdd.ko processes="$PROCESSES"
+must_say "key is missing"
+must_fail insmod ./atdd.ko processes=10.0.2.2 key_file=/guest/key
+must_say "wants up to 32 addresses"
+must_fail insmod ./atdd.ko processes="$PROCESSES" hmac=12
+must_say "64 hex digits"
+must_fail insmod ./atdd.ko processes="$PROCESSES" hmac="$(printf '%064d' 7)"
+must_say "does not take the key"
+must_fail insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key size=5000
+must_say "multiple of 4096"
+must_fail insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key size=9T
+must_say "size= is"
+must_fail insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key attach=sometimes
+must_say "attach= is"
+
+step "several devices"
+insmod ./atdd.ko || fail "insmod"
+must_fail mkdir "$CONFIG/disk"
+mkdir "$CONFIG/atdd7"
+must_fail set_option atdd7 power 1
+rmdir "$CONFIG/atdd7"
+make_device atdd1 classic
+make_device atdd2 classic
+must_fail set_option atdd1 size 4096
+dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null
+dd if=/tmp/data of=/dev/atdd1 bs=1M oflag=direct 2>/dev/null || fail "writing"
+dd if=/dev/atdd2 of=/tmp/copy bs=1M count=1 iflag=direct 2>/dev/null || fail "reading"
+cmp /tmp/data /tmp/copy || fail "one disk by two ways differs"
+set_option atdd1 power 0
+[ ! -b /dev/atdd1 ] || fail "atdd1 is still there"
+rmdir "$CONFIG/atdd1" "$CONFIG/atdd2"
+nothing_is_left
+
+step "partitions and numbered devices"
+insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key attach=classic || fail "insmod"
+printf 'label: gpt\nsize=8MiB\n' | sfdisk -q /dev/atdd || fail "sfdisk"
+blockdev --rereadpt /dev/atdd
+[ -b /dev/atdd1 ] || fail "no partition"
+mkdir "$CONFIG/atdd1"
+set_option atdd1 processes "$PROCESSES"
+set_option atdd1 key_file /guest/key
+set_option atdd1 attach classic
+must_fail set_option atdd1 power 1
+must_say "the partitions of the disk atdd have such names"
+rmdir "$CONFIG/atdd1"
+dd if=/dev/zero of=/dev/atdd bs=1M count=1 2>/dev/null
+nothing_is_left
+
+step "one host at a time"
+insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key || fail "insmod"
+read_first atdd || fail "reading"
+host take-over
+must_fail read_first atdd
+must_say "has taken the disk over"
+nothing_is_left
+
+step "no majority: requests wait, and removal does not"
+insmod ./atdd.ko || fail "insmod"
+make_device atdd1 exclusive
+host pause
+read_first atdd1 &
+reader=$!
+sleep 6
+kill -0 "$reader" 2>/dev/null || fail "the read did not wait"
+set_option atdd1 power 0 || fail "power 0"
+wait "$reader" && fail "the read was to fail"
+host continue
+rmdir "$CONFIG/atdd1"
+nothing_is_left
+
+step "no majority: requests fail after timeout="
+insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key timeout=5 || fail "insmod"
+host pause
+must_fail read_first atdd
+must_say "no majority of processes answered in 5 s"
+host continue
+sleep 1
+read_first atdd || read_first atdd || fail "reading after the pause"
+nothing_is_left
+
+step "$ROUNDS rounds of load, input and output, kills, and unload"
+round=0
+while [ "$round" -lt "$ROUNDS" ]; do
+    round=$((round + 1))
+    insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key || fail "insmod in round $round"
+    dd if=/tmp/data of=/dev/atdd bs=16k seek="$round" oflag=direct 2>/dev/null &
+    writer=$!
+    host kill "$((round % 3 + 1))"
+    case $((round % 3)) in
+    0) wait "$writer" || fail "writing in round $round" ;;
+    1) kill "$writer" 2>/dev/null; wait "$writer" ;;
+    2) host start "$((round % 3 + 1))"; wait "$writer" || fail "writing in round $round" ;;
+    esac
+    nothing_is_left
+    [ $((round % 3)) = 2 ] || host start "$((round % 3 + 1))"
+done
+step "$ROUNDS rounds are done"
