@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What the user chooses: texts to options, with errors that say what to do. */
 #include <linux/ctype.h>
+#include <linux/fs.h>
 #include <linux/inet.h>
 #include <linux/kernel.h>
-#include <linux/kernel_read_file.h>
 #include <linux/key.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -82,12 +82,15 @@ int atdd_parse_key(struct atdd_options *options, const char *text)
 int atdd_read_key_file(struct atdd_options *options, const char *path)
 {
 	char digits[2 * ATDD_KEY_SIZE + 16] = { };
-	void *buffer = digits;
-	ssize_t size;
+	struct file *file = filp_open(path, O_RDONLY, 0);
+	ssize_t size = PTR_ERR(file);
+	loff_t position = 0;
 	int error;
 
-	size = kernel_read_file_from_path(path, 0, &buffer, sizeof(digits) - 1, NULL,
-					  READING_UNKNOWN);
+	if (!IS_ERR(file)) {
+		size = kernel_read(file, digits, sizeof(digits) - 1, &position);
+		filp_close(file, NULL);
+	}
 	if (size < 0) {
 		pr_err("atdd: the key file %s cannot be read: error %zd\n", path, size);
 		return size;
