@@ -255,8 +255,9 @@ async fn whoever_has_no_attachment_leaves_an_exclusive_holder_the_time_to_fail_o
     let told = vec![holder.clone()];
     alone.keeper.put(KeeperItem::PeerHolders(process, told));
     alone.keeper.put(KeeperItem::PeerDisconnected(process));
-    let refused = alone.confirm().await.unwrap().unwrap_err();
-    assert_eq!(refused, AttachRefusal::Held(Box::new(holder)));
+    let refused = tokio::time::timeout(Duration::from_secs(10), alone.confirm());
+    let refused = refused.await.expect("it is refused at once").unwrap();
+    assert_eq!(refused, Err(AttachRefusal::Held(Box::new(holder))));
     assert_eq!(alone.authority.now(), None);
     assert_eq!(*alone.asked.lock().unwrap(), [Fence { generation, mode }]);
 
