@@ -175,7 +175,7 @@ async fn giving_back_does_not_wait_for_a_process_that_only_says_how_it_stands() 
     let writing = write(&attachment, 0, 1);
     process.question().await;
     // Its sector is taken, and it is not even sent.
-    let waiting = write(&attachment, 0, 1);
+    let unsent = write(&attachment, 0, 1);
     sleep(Duration::from_millis(1)).await;
     let _stalls = tokio::spawn(process.stall());
     let began = Instant::now();
@@ -184,7 +184,7 @@ async fn giving_back_does_not_wait_for_a_process_that_only_says_how_it_stands() 
     assert_eq!(began.elapsed().as_secs(), 3);
     let error = writing.await.unwrap().unwrap_err();
     assert!(matches!(error, ClientError::UnknownOutcome), "{error}");
-    let error = waiting.await.unwrap().unwrap_err();
+    let error = unsent.await.unwrap().unwrap_err();
     assert!(matches!(error, ClientError::Detached), "{error}");
 }
 
