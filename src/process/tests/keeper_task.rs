@@ -259,6 +259,7 @@ async fn whoever_has_no_attachment_leaves_an_exclusive_holder_the_time_to_fail_o
     let refused = refused.await.expect("it is refused at once").unwrap();
     assert_eq!(refused, Err(AttachRefusal::Held(Box::new(holder))));
     assert_eq!(alone.authority.now(), None);
+    alone.settle_down().await;
     assert_eq!(*alone.asked.lock().unwrap(), [Fence { generation, mode }]);
 
     // It has not come back.
