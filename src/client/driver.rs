@@ -26,6 +26,10 @@ use crate::net::NetError;
 /// How long an attachment that is given back waits for answers, when none come.
 const DETACH_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long it waits at most, when some come: whoever wants to end, or to have the disk next, waits
+/// for it.
+const DETACH_LIMIT_MAX: Duration = Duration::from_secs(30);
+
 /// When a process has surely dropped a session that this client has closed, or only thinks it has:
 /// three seconds after it heard the last of it (`net::Settings::client_dead_after`). The rest is for
 /// what is still under way; the closed socket gives up after less (`TCP_USER_TIMEOUT`).
@@ -51,8 +55,10 @@ pub(super) struct Driver<N> {
 /// The attachment is being given back.
 #[derive(Debug)]
 struct Closing {
-    /// When that is given up.
+    /// When that is given up, unless something is answered before.
     deadline: Instant,
+    /// When that is given up whatever is answered.
+    last_deadline: Instant,
     /// Who waits for it.
     heard: Vec<oneshot::Sender<()>>,
     /// No handle is left, and no command will come.
@@ -154,7 +160,7 @@ impl<N: Network> Driver<N> {
                 () = hear(&mut self.commands, &mut self.taken, self.closing.as_ref()) => {
                     self.take_commands();
                 }
-                () = until(due) => self.waiting.say(),
+                () = until(due) => self.waiting.say(|| "no process is connected".to_owned()),
             }
         }
     }
@@ -187,18 +193,21 @@ impl<N: Network> Driver<N> {
     }
 
     fn close(&mut self) -> &mut Closing {
+        let now = Instant::now();
         self.closing.get_or_insert_with(|| Closing {
-            deadline: Instant::now() + DETACH_LIMIT,
+            deadline: now + DETACH_LIMIT,
+            last_deadline: now + DETACH_LIMIT_MAX,
             heard: Vec::new(),
             deaf: false,
         })
     }
 
-    /// Something was answered.
+    /// Something was answered that the users of the disk have asked for, or an attach was granted.
     fn progress(&mut self) {
         self.waiting.progress(self.failover.is_busy());
         if let Some(closing) = &mut self.closing {
-            closing.deadline = Instant::now() + DETACH_LIMIT;
+            let deadline = Instant::now() + DETACH_LIMIT;
+            closing.deadline = deadline.min(closing.last_deadline);
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Utc;
 use crate::domain::{Generation, Holder, OwnerId, Rank};
 
-/// Why something was not done. A missing majority is waited for, unless a deadline was set.
+/// Why something was not done. A majority that is missing, slow or full is waited for, unless a
+/// deadline was set.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     /// Somebody else holds the disk.
@@ -26,12 +27,13 @@ pub enum ClientError {
         /// Who has taken the disk over, where that is known.
         owner: Option<OwnerId>,
     },
-    /// The process that a change of a shared attachment went through is gone: the change may or
-    /// may not have happened, and only its maker knows whether to repeat it.
-    #[error("the process went away before it answered: the change may or may not have happened")]
+    /// The process is gone through which this went, of a shared attachment or of one that was
+    /// joined. A change may or may not have happened, and only its maker knows whether to repeat
+    /// it. A joined attachment is over, and its reads and flushes end so, too.
+    #[error("the process went away before it answered; a change may or may not have happened")]
     UnknownOutcome,
-    /// The deadline passed; a change may still happen.
-    #[error("no majority of processes answered within {} s", .0.as_secs_f64())]
+    /// The deadline passed, for whatever reason; a change may still happen.
+    #[error("no majority of processes got it done within {} s", .0.as_secs_f64())]
     TimedOut(Duration),
     /// The sectors are not on the disk.
     #[error("sectors {first} to {last} were asked for, of a disk of {sectors}")]

@@ -28,7 +28,7 @@ impl Waiting {
         self.why = Some(why);
     }
 
-    /// Something was answered; `busy` if more is waited for.
+    /// Something that was waited for has come; `busy` if more is waited for.
     pub(super) fn progress(&mut self, busy: bool) {
         let now = Instant::now();
         if let Some(since) = self.since.filter(|_| self.said) {
@@ -41,7 +41,7 @@ impl Waiting {
         };
     }
 
-    /// Since when something is waited for, and nothing was answered.
+    /// Since when something is waited for, and nothing of it has come.
     pub(super) fn since(&self) -> Option<Instant> {
         self.since
     }
@@ -51,11 +51,11 @@ impl Waiting {
         Some(self.since.filter(|_| !self.said)? + WARN_AFTER)
     }
 
-    /// Tells the log, if it is time.
-    pub(super) fn say(&mut self) {
+    /// Tells the log, if it is time; where no attempt has failed, what is `waited_for`.
+    pub(super) fn say(&mut self, waited_for: impl FnOnce() -> String) {
         if self.due().is_some_and(|due| due <= Instant::now()) {
             self.said = true;
-            let why = self.why.as_deref().unwrap_or("a majority is needed");
+            let why = self.why.take().unwrap_or_else(waited_for);
             tracing::warn!(
                 why,
                 "the disk waits for processes to answer; `atdd status --config …` says how they are"

@@ -126,7 +126,7 @@ pub enum OperationError {
         by: Fence,
     },
     /// The operator's deadline of this process passed; what it was about may still take effect.
-    #[error("no majority of processes answered in time")]
+    #[error("no majority of processes got it done in time")]
     TimedOut,
     /// The process is going away; the outcome is unknown.
     #[error("the process is shutting down")]

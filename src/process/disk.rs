@@ -34,7 +34,7 @@ pub enum DiskError {
         sectors: u64,
     },
     /// The operator's deadline (`--io-timeout`) passed; what it was about may still take effect.
-    #[error("no majority of processes answered within {} s", .0.as_secs_f64())]
+    #[error("no majority of processes got it done within {} s", .0.as_secs_f64())]
     TimedOut(Duration),
     /// The process is stopping.
     #[error("the process is shutting down")]

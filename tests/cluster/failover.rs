@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::gateway::Gateway;
 use crate::machine::{Machine, PATIENCE};
-use crate::tools::{assert_verified, fio, installed};
+use crate::tools::{Fio, installed};
 
 /// The seeds' first failing history, on real processes: the coordinator is paused with writes under
 /// way, its client goes on through another, and then it wakes.
@@ -116,15 +116,14 @@ fn fio_verifies_through_a_gateway_while_every_process_is_killed_in_turn() {
     }
     let mut machine = Machine::running(3, "64MiB");
     let gateway = Gateway::start(&machine, "gateway", &[]);
-    let fio = fio(&machine, &gateway.uri(), &["--size=32m", "--loops=4"]);
-    for rank in 1..=3 {
-        std::thread::sleep(Duration::from_millis(700));
-        machine.kill(rank);
-        std::thread::sleep(Duration::from_millis(700));
-        machine.start(rank, &[]);
-        machine.wait_for_status(0);
-    }
-    assert_verified(fio, &machine, &gateway.log());
+    let mut fio = Fio::start(&machine, &gateway.uri(), &["--size=32m"]);
+    fio.verifies_while_killed_in_turn(&mut machine, 1..=3);
+    let longest = fio.end(&gateway.log());
+    assert!(
+        longest < Duration::from_secs(5),
+        "a request took {longest:?}: {}",
+        gateway.log()
+    );
 }
 
 /// After a take-over with a process missing, whatever an older generation has left is settled: by

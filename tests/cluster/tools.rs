@@ -4,9 +4,13 @@
 //! `.ci/run`, that is a failure.
 
 use std::fs::File;
-use std::path::Path;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::limits::memory_kib;
 use crate::machine::{Machine, spawn};
@@ -117,37 +121,105 @@ fn fio_verifies_while_the_other_processes_are_killed_in_turn() {
     }
     let mut machine = Machine::running(3, "64MiB");
     let connections = ["--numjobs=4", "--size=12m", "--offset_increment=12m"];
-    let others = ["--randrepeat=0", "--group_reporting", "--runtime=60"];
+    let others = ["--randrepeat=0", "--group_reporting"];
     let arguments = [&connections[..], &others].concat();
-    let fio = fio(&machine, &machine.nbd_uri(), &arguments);
-    for rank in [2, 3] {
-        std::thread::sleep(Duration::from_secs(1));
-        machine.kill(rank);
-        std::thread::sleep(Duration::from_secs(1));
-        machine.start(rank, &[]);
-        machine.wait_for_status(0);
+    let mut fio = Fio::start(&machine, &machine.nbd_uri(), &arguments);
+    fio.verifies_while_killed_in_turn(&mut machine, 2..=3);
+    fio.end(&machine.log(1));
+}
+
+/// fio with random writes at depth 32, which reads back and compares what it has written all the
+/// time, until it is told to end. Killed when it is dropped.
+pub(crate) struct Fio {
+    child: Child,
+    log: PathBuf,
+    report: PathBuf,
+}
+
+/// How many blocks a job writes until it reads them back.
+const BACKLOG: u64 = 1024;
+
+/// What fio exits with when it was told to end.
+const TOLD_TO_END: i32 = 128;
+
+/// For so long each process is away, and there are all of them before each is.
+const BETWEEN_KILLS: Duration = Duration::from_millis(800);
+
+impl Fio {
+    pub(crate) fn start(machine: &Machine, uri: &str, arguments: &[&str]) -> Self {
+        let log = machine.path().join("fio.log");
+        let report = machine.path().join("fio.json");
+        let mut fio = Command::new("fio");
+        fio.args(["--name=verify", "--ioengine=nbd", "--rw=randwrite"])
+            .args(["--bs=4k", "--iodepth=32"])
+            .args(["--time_based", "--runtime=1h"])
+            .args(["--verify=crc32c", "--verify_fatal=1"])
+            .arg(format!("--verify_backlog={BACKLOG}"))
+            .arg("--output-format=json")
+            .arg(format!("--output={}", report.display()))
+            .args(arguments)
+            .arg(format!("--uri={uri}"))
+            .current_dir(machine.path());
+        let child = spawn(&mut fio, File::create(&log).unwrap());
+        Self { child, log, report }
     }
-    assert_verified(fio, &machine, &machine.log(1));
+
+    /// Kills these processes and starts them again, one after another, while it writes and verifies.
+    pub(crate) fn verifies_while_killed_in_turn(
+        &mut self,
+        machine: &mut Machine,
+        ranks: RangeInclusive<usize>,
+    ) {
+        for rank in ranks {
+            std::thread::sleep(BETWEEN_KILLS);
+            self.assert_runs();
+            machine.kill(rank);
+            std::thread::sleep(BETWEEN_KILLS);
+            machine.start(rank, &[]);
+            machine.wait_for_status(0);
+        }
+        std::thread::sleep(BETWEEN_KILLS);
+        self.assert_runs();
+    }
+
+    /// Tells it to end, asserts that it has verified and saw no error, and gives the longest time
+    /// that a request has taken.
+    pub(crate) fn end(mut self, server_log: &str) -> Duration {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        let ended = self.child.wait().unwrap();
+        let said = self.said();
+        assert_eq!(ended.code(), Some(TOLD_TO_END), "{said}\n{server_log}");
+        // Its report begins with what it says of the signal.
+        let json = &said[said.find('{').expect("it reports")..];
+        let json = json.rsplit_once('}').expect("the report has an end").0;
+        let report: Value = serde_json::from_str(&format!("{json}}}")).unwrap();
+        let job = &report["jobs"][0];
+        assert_eq!(job["error"], 0, "{said}\n{server_log}");
+        let verified = job["read"]["total_ios"].as_u64().unwrap();
+        assert!(verified >= BACKLOG, "{verified} blocks were verified");
+        let longest = ["read", "write"].map(|way| job[way]["lat_ns"]["max"].as_u64().unwrap());
+        Duration::from_nanos(longest.into_iter().max().unwrap_or_default())
+    }
+
+    #[track_caller]
+    fn assert_runs(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "it has ended: {ended:?}\n{}", self.said());
+    }
+
+    fn said(&self) -> String {
+        let report = std::fs::read_to_string(&self.report).unwrap_or_default();
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        format!("{report}\n{log}")
+    }
 }
 
-/// Random writes at depth 32, read back and compared; it says what it saw in `fio.log`.
-pub(crate) fn fio(machine: &Machine, uri: &str, arguments: &[&str]) -> Child {
-    let log = File::create(machine.path().join("fio.log")).unwrap();
-    let mut fio = Command::new("fio");
-    fio.args(["--name=verify", "--ioengine=nbd", "--rw=randwrite"])
-        .args(["--bs=4k", "--iodepth=32"])
-        .args(["--verify=crc32c", "--verify_fatal=1"])
-        .args(arguments)
-        .arg(format!("--uri={uri}"))
-        .current_dir(machine.path());
-    spawn(&mut fio, log)
-}
-
-/// Asserts that it saw no error.
-pub(crate) fn assert_verified(mut fio: Child, machine: &Machine, server_log: &str) {
-    let ended = fio.wait().unwrap();
-    let output = std::fs::read_to_string(machine.path().join("fio.log")).unwrap();
-    assert!(ended.success(), "{output}\n{server_log}");
+impl Drop for Fio {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
 }
 
 fn disk_usage_kib(directory: &Path) -> u64 {

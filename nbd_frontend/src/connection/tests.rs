@@ -1,7 +1,8 @@
 use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::*;
 use crate::command::ByteRange;
@@ -163,5 +164,62 @@ async fn a_lost_device_ends_the_connection_when_nothing_is_under_way_or_after_a_
         let (ended, elapsed) = tokio::join!(run, talk);
         ended.unwrap();
         assert_eq!(elapsed, expected);
+    }
+}
+
+/// How a client goes away that has requests under way.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Goes {
+    /// It closes its socket, which is noticed when it is answered.
+    Away,
+    /// The same while the server ends.
+    AwayAtShutdown,
+    /// It says something that is no request.
+    OutOfStep,
+}
+
+/// What was read of a client is carried out whether it is still there or not: whoever comes next
+/// must not find its writes half under way, nor see them happen later.
+#[tokio::test(start_paused = true)]
+async fn the_writes_of_a_client_that_has_gone_are_carried_out() {
+    const WRITES: usize = 3;
+    for goes in [Goes::Away, Goes::AwayAtShutdown, Goes::OutOfStep] {
+        let (mut client, server) = duplex(PIPE_BYTES);
+        let Admission { seat, .. } = Seats::new(1).admit().unwrap();
+        let budget = Arc::new(Budget::new(1 << 20));
+        let connection = Connection::new(link(server), rules(&budget), seat);
+        let (server, close) = oneshot::channel();
+        let (may_write, written) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let device = (Arc::clone(&may_write), Arc::clone(&written));
+        let ending = Ending::new(close, pending());
+        let run = tokio::spawn(connection.run(ending, move |_, _| {
+            let (may_write, written) = device.clone();
+            async move {
+                may_write.acquire().await.unwrap().forget();
+                written.fetch_add(1, Ordering::Relaxed);
+                Ok(Vec::new())
+            }
+        }));
+        for _ in 0..WRITES {
+            let write = [&request(1, 512)[..], &[1; 512]].concat();
+            client.write_all(&write).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        match goes {
+            Goes::OutOfStep => client.write_all(&[0; 28]).await.unwrap(),
+            Goes::Away => drop(client),
+            Goes::AwayAtShutdown => {
+                let deadline = Instant::now() + Duration::from_secs(10);
+                server.send(Close::Drain { deadline }).unwrap();
+                drop(client);
+            }
+        }
+        may_write.add_permits(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!run.is_finished(), "{goes:?}: it waits for the others");
+        may_write.add_permits(WRITES - 1);
+        let ended = run.await.unwrap();
+        assert!(ended.is_err(), "{goes:?}: {ended:?}");
+        assert_eq!(written.load(Ordering::Relaxed), WRITES, "{goes:?}");
     }
 }

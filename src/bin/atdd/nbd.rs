@@ -13,6 +13,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use nbd_frontend::{Address, DEFAULT_PORT, Options, Server};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::{attach, io_timeout, nbd_address, output};
 
@@ -100,6 +101,10 @@ const WORDING: nbd_address::Wording = nbd_address::Wording {
 /// How long requests may take when the gateway ends.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How long the disk may take after that to be given back, with what is still under way. It mostly
+/// takes no time; whoever ends the gateway waits for it.
+const RETURN_LIMIT: Duration = Duration::from_secs(10);
+
 /// More do not get faster.
 const THREADS_MAX: usize = 4;
 
@@ -186,6 +191,11 @@ async fn serve(cluster: Cluster, address: &Address, options: AttachOptions) -> R
             }
         })
         .await;
-    gateway.returned().await;
+    if timeout(RETURN_LIMIT, gateway.returned()).await.is_err() {
+        tracing::warn!(
+            "ending without having given the disk back, since the processes do not answer; it is \
+             free once they notice"
+        );
+    }
     Ok(())
 }

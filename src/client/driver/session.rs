@@ -138,7 +138,7 @@ impl<'a, N: Network> Session<'a, N> {
         let mut answers = std::mem::take(&mut self.answers);
         let mut progress = false;
         for answer in answers.drain(..) {
-            progress |= answer != SessionAnswer::Heartbeat;
+            progress |= is_progress(&answer);
             let ended = self.answer(answer);
             if ended.is_some() {
                 return ended;
@@ -157,7 +157,8 @@ impl<'a, N: Network> Session<'a, N> {
         if self.receiver.dead_at() <= now {
             return Some(self.lost("nothing was heard of it for too long"));
         }
-        self.driver.waiting.say();
+        let (process, phase) = (self.process, &self.phase);
+        self.driver.waiting.say(|| phase.waits_for(process));
         match self.phase {
             Phase::Pausing { until } if until <= now => {
                 let attach = self.driver.failover.attach();
@@ -222,6 +223,39 @@ impl<'a, N: Network> Session<'a, N> {
         if let Phase::Attached { check } = &mut self.phase {
             *check = Check::NotBefore(Instant::now() + STALLED_AFTER);
         }
+    }
+}
+
+impl Phase {
+    /// What is waited for, as far as this side knows: why nothing comes may have many reasons.
+    fn waits_for(&self, process: Rank) -> String {
+        match self {
+            Self::Pausing { .. } | Self::Attaching { .. } => {
+                format!("process {process} has not granted the disk yet")
+            }
+            Self::Attached { .. } | Self::Detaching => format!(
+                "process {process} is asked and has not answered: too few others may be within \
+                 its reach, or disks be slow or full"
+            ),
+        }
+    }
+}
+
+/// Whether it brings the disk's users further. A process that is stuck may go on saying that it
+/// lives and how it stands, and refusing to attach, for ever.
+fn is_progress(answer: &SessionAnswer) -> bool {
+    match answer {
+        SessionAnswer::Attached { .. }
+        | SessionAnswer::Values { .. }
+        | SessionAnswer::Done { .. }
+        | SessionAnswer::Failed { .. } => true,
+        SessionAnswer::Heartbeat
+        | SessionAnswer::AttachRefused(_)
+        | SessionAnswer::Fenced { .. }
+        | SessionAnswer::Detached
+        | SessionAnswer::Status(_)
+        | SessionAnswer::Attachments(_)
+        | SessionAnswer::Released(_) => false,
     }
 }
 

@@ -114,6 +114,24 @@ fn a_gateway_that_joined_the_same_generation_again_repeats_no_change() {
     assert!(failover.ends_with_its_session(), "so it does not even try");
 }
 
+/// The generation says nothing of what the process did with the earlier session: another session
+/// under it may have written newer things, or do what was sent in this one a second time.
+#[test]
+fn the_same_generation_granted_again_repeats_no_change() {
+    let mut failover = alone();
+    failover.granted(exclusive(5, OWN), ROOMY).unwrap();
+    failover.ask(write(1, 1), "sent");
+    failover.ask(Work::Read { first: 2, count: 1 }, "read");
+    failover.ask(write(1, 1), "waits");
+    assert_eq!(sends(&mut failover), [1, 2]);
+    failover.lost();
+    let unknown = failover.granted(exclusive(5, OWN), ROOMY);
+    assert_eq!(unknown, Ok(vec!["sent"]));
+    assert_eq!(sends(&mut failover), [2, 1], "what was never sent");
+    assert_eq!(failover.done(RequestNumber(0)), Err(Unfitting), "forgotten");
+    assert_eq!(failover.done(RequestNumber(2)), Ok("waits"));
+}
+
 #[test]
 fn a_change_that_was_sent_once_counts_so_after_a_session_that_had_no_room_for_it() {
     let mut failover = alone();

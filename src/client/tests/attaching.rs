@@ -166,6 +166,72 @@ async fn giving_back_does_not_wait_for_ever() {
     assert!(matches!(error, ClientError::UnknownOutcome), "{error}");
 }
 
+/// A process that is asked every two seconds how it stands and says so kept its client for ever,
+/// with a write that was never done.
+#[tokio::test(start_paused = true)]
+async fn giving_back_does_not_wait_for_a_process_that_only_says_how_it_stands() {
+    let mut stage = stage(3);
+    let (attachment, mut process, _) = stage.attached(AttachOptions::exclusive()).await;
+    let writing = write(&attachment, 0, 1);
+    process.question().await;
+    // Its sector is taken, and it is not even sent.
+    let unsent = write(&attachment, 0, 1);
+    sleep(Duration::from_millis(1)).await;
+    let _stalls = tokio::spawn(process.stall());
+    let began = Instant::now();
+    let detached = timeout(Duration::from_secs(600), attachment.detach());
+    detached.await.expect("it ends");
+    assert_eq!(began.elapsed().as_secs(), 3);
+    let error = writing.await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::UnknownOutcome), "{error}");
+    let error = unsent.await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::Detached), "{error}");
+}
+
+/// Refusals counted as answers, too.
+#[tokio::test(start_paused = true)]
+async fn giving_back_does_not_wait_for_an_attach_that_always_meets_others() {
+    let mut stage = stage(3);
+    let (attachment, mut process, _) = stage.attached(AttachOptions::exclusive()).await;
+    let _writing = write(&attachment, 0, 1);
+    process.question().await;
+    drop(process);
+    let mut process = stage.session().await;
+    process.attach().await;
+    tokio::spawn(async move {
+        loop {
+            let contended = SessionAnswer::AttachRefused(AttachRefusal::Contended);
+            process.answer(contended).await;
+            process.attach().await;
+        }
+    });
+    let began = Instant::now();
+    let detached = timeout(Duration::from_secs(600), attachment.detach());
+    detached.await.expect("it ends");
+    assert_eq!(began.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_back_has_an_end_while_processes_grant_the_disk_and_go_away() {
+    let mut stage = stage(3);
+    let (attachment, mut process, owner) = stage.attached(AttachOptions::exclusive()).await;
+    let _writing = write(&attachment, 0, 1);
+    process.question().await;
+    tokio::spawn(async move {
+        for generation in 2.. {
+            drop(process);
+            process = stage.session().await;
+            process.attach().await;
+            process.grant(fence(generation, owner)).await;
+            sleep(Duration::from_millis(900)).await;
+        }
+    });
+    let began = Instant::now();
+    let detached = timeout(Duration::from_secs(600), attachment.detach());
+    detached.await.expect("it ends");
+    assert_eq!(began.elapsed().as_secs(), 30);
+}
+
 #[tokio::test(start_paused = true)]
 async fn giving_back_waits_as_long_as_something_is_answered() {
     let mut stage = stage(3);

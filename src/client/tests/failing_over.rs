@@ -272,14 +272,10 @@ async fn a_process_that_reaches_no_majority_is_left() {
     let (attachment, mut process, owner) = stage.attached(AttachOptions::exclusive()).await;
     let writing = write(&attachment, 0, 1);
     process.question().await;
-    let report = |state: &str| {
-        let json = format!(r#"{{"rank":1,"state":{{"is":"{state}","seconds":3}}}}"#);
-        SessionAnswer::Status(json.into())
-    };
     assert_eq!(process.question().await, SessionQuestion::Status);
-    process.answer(report("serving")).await;
+    process.says_it_is("serving").await;
     assert_eq!(process.question().await, SessionQuestion::Status);
-    process.answer(report("waiting_for_majority")).await;
+    process.says_it_is("waiting_for_majority").await;
     let mut process = stage.session().await;
     process.attach().await;
     process.grant(fence(2, owner)).await;

@@ -196,6 +196,31 @@ async fn a_gateway_of_a_joined_device_that_was_fenced_only_joins() {
     drop(device);
 }
 
+/// Its clients have left, with writes that are never done.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_gives_the_disk_back_though_its_process_only_says_how_it_stands() {
+    let mut stage = stage(3);
+    let options = AttachOptions::exclusive();
+    let (gateway, device, mut process, _) = opened(&mut stage, options).await;
+    let device = Arc::new(device);
+    let writing = [0, 0].map(|first| {
+        let device = Arc::clone(&device);
+        tokio::spawn(async move { device.write(first, data(1)).await })
+    });
+    assert_eq!(in_words(&process.questions().await), "write 0+1");
+    for writing in writing {
+        writing.abort();
+        writing.await.unwrap_err();
+    }
+    drop(device);
+    let _stalls = tokio::spawn(process.stall());
+    let returned = timeout(Duration::from_secs(4), gateway.returned());
+    assert!(returned.await.is_ok());
+    // So the next client waits no longer, either.
+    let _opening = open(&gateway);
+    stage.session().await.attach().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_gateway_takes_the_disk_over_once() {
     let mut stage = stage(3);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::Level;
 
 use super::support::*;
 use crate::client::{AttachOptions, Attachment};
 use crate::domain::AttachRefusal;
 use crate::net::tests::log::Log;
-use crate::wire::SessionAnswer;
+use crate::wire::{SessionAnswer, SessionQuestion};
 
 /// What was said since the last call, without where and when.
 fn said_in(log: &Log) -> Vec<String> {
@@ -67,7 +67,8 @@ async fn waiting_is_said_after_two_seconds_and_so_is_going_on() {
         said_in(&log),
         [
             "WARN waiting: the disk waits for processes to answer; `atdd status --config …` says how \
-             they are why=\"a majority is needed\"",
+             they are why=\"process 1 is asked and has not answered: too few others may be within \
+             its reach, or disks be slow or full\"",
             "INFO waiting: the disk goes on seconds=3"
         ]
     );
@@ -100,6 +101,75 @@ async fn failing_over_is_said() {
                 "INFO driver::answers: the disk goes on through this process process={second} \
                  generation=2"
             )
+        ]
+    );
+}
+
+/// Each time it said how it stands the disk was said to go on, and two seconds later to wait.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_only_says_how_it_stands_is_waited_for_once() {
+    let (log, _listening) = Log::start(Level::INFO);
+    let mut stage = stage(3);
+    let (attachment, mut process, _) = stage.attached(AttachOptions::exclusive()).await;
+    let writing = write(&attachment, 0, 1);
+    let question = process.question().await;
+    for _ in 0..4 {
+        assert_eq!(process.question().await, SessionQuestion::Status);
+        process.says_it_is("serving").await;
+    }
+    sleep(Duration::from_millis(1)).await;
+    let said = said_in(&log);
+    assert!(
+        matches!(&said[..], [line] if line.contains("has not answered")),
+        "{said:#?}"
+    );
+    process.done(&question).await;
+    writing.await.unwrap().unwrap();
+    let said = said_in(&log);
+    assert_eq!(said, ["INFO waiting: the disk goes on seconds=8"]);
+}
+
+/// Each refusal after the first two seconds was said to be the disk going on.
+#[tokio::test(start_paused = true)]
+async fn an_attach_that_is_refused_is_waited_for_once() {
+    let (log, _listening) = Log::start(Level::INFO);
+    let mut stage = stage(1);
+    let attachment = Attachment::start(stage.network.clone(), &AttachOptions::exclusive());
+    let mut process = stage.session().await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(10) {
+        process.attach().await;
+        let refusal = AttachRefusal::Contended;
+        process.answer(SessionAnswer::AttachRefused(refusal)).await;
+    }
+    let owner = process.attach().await.owner;
+    let said = said_in(&log);
+    let contended = AttachRefusal::Contended.to_string();
+    assert!(
+        matches!(&said[..], [line] if line.contains("waits") && line.contains(&contended)),
+        "{said:#?}"
+    );
+    process.grant(fence(1, owner)).await;
+    attachment.granted().await.unwrap();
+    let said = said_in(&log);
+    assert_eq!(said, ["INFO waiting: the disk goes on seconds=10"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_does_not_grant_the_disk_is_named() {
+    let (log, _listening) = Log::start(Level::INFO);
+    let mut stage = stage(1);
+    let _attachment = Attachment::start(stage.network.clone(), &AttachOptions::exclusive());
+    let mut process = stage.session().await;
+    process.attach().await;
+    let _lives = tokio::spawn(process.live());
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        said_in(&log),
+        [
+            "WARN waiting: the disk waits for processes to answer; `atdd status --config …` says how \
+             they are why=\"process 1 has not granted \
+             the disk yet\""
         ]
     );
 }

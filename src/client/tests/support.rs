@@ -175,6 +175,24 @@ impl Process {
         self.answer(SessionAnswer::Done { number }).await;
     }
 
+    /// Does nothing that it is asked for, and says that it lives and serves, until the client closes
+    /// the session.
+    pub(super) async fn stall(mut self) {
+        while let Some(question) = self.questions.recv().await {
+            match question {
+                SessionQuestion::Heartbeat => self.answer(SessionAnswer::Heartbeat).await,
+                SessionQuestion::Status => self.says_it_is("serving").await,
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers the question how it stands.
+    pub(super) async fn says_it_is(&self, state: &str) {
+        let json = format!(r#"{{"rank":1,"state":{{"is":"{state}","seconds":3}}}}"#);
+        self.answer(SessionAnswer::Status(json.into())).await;
+    }
+
     /// Answers heartbeats until the client closes the session.
     pub(super) async fn live(mut self) {
         while let Some(question) = self.questions.recv().await {

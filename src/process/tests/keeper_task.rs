@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use crate::attachment::{self, AttachmentId, AttachmentKeeper};
 use crate::domain::{
-    Attach, AttachKind, AttachRefusal, Fence, Generation, Incarnation, Mode, OwnerId, Rank, StoreId,
+    Attach, AttachKind, AttachRefusal, Fence, Generation, Holder, Incarnation, Mode, OwnerId, Rank,
+    StoreId, Tag,
 };
 use crate::net::PeerSessions;
 use crate::process::attached_clients::Granted;
@@ -99,6 +100,13 @@ impl Alone {
             client: "a test".to_owned(),
             answer,
         });
+        answered
+    }
+
+    /// Asks for what whoever has no attachment may run under.
+    fn confirm(&self) -> oneshot::Receiver<Result<Fence, AttachRefusal>> {
+        let (answer, answered) = oneshot::channel();
+        self.keeper.put(KeeperItem::Confirm { answer });
         answered
     }
 
@@ -198,13 +206,10 @@ async fn whoever_has_no_attachment_is_told_the_open_generation_and_holds_nothing
     let granted = alone.attach(1, false);
     alone.drained(1);
     let granted = granted.await.unwrap().unwrap();
-    let (answer, answered) = oneshot::channel();
-    alone.keeper.put(KeeperItem::Confirm { answer });
-    let refused = answered.await.unwrap().unwrap_err();
+    let refused = alone.confirm().await.unwrap().unwrap_err();
     assert!(matches!(refused, AttachRefusal::Held(_)), "{refused:?}");
     alone.keeper.put(KeeperItem::Detach(AttachmentId(1)));
-    let (answer, answered) = oneshot::channel();
-    alone.keeper.put(KeeperItem::Confirm { answer });
+    let answered = alone.confirm();
     alone.settle_down().await;
     alone.drained(2);
     let fence = answered.await.unwrap().unwrap();
@@ -216,5 +221,58 @@ async fn whoever_has_no_attachment_is_told_the_open_generation_and_holds_nothing
     alone.settle_down().await;
     assert!(alone.introduction.borrow().holders.is_empty());
     assert_eq!(granted.fence.generation, Generation(1));
+    alone.end().await;
+}
+
+/// Its client is on the way to another process. To give the disk to whoever happens to read a sector
+/// meanwhile would fence a filesystem that lives.
+#[tokio::test]
+async fn whoever_has_no_attachment_leaves_an_exclusive_holder_the_time_to_fail_over() {
+    let alone = Alone::new();
+    for _ in 0..2 {
+        alone.recorded.send(()).unwrap();
+    }
+    let (process, owner) = (Rank::new(2).unwrap(), OwnerId([7; 16]));
+    let generation = Generation(4);
+    let holder = Holder {
+        process,
+        owner,
+        kind: AttachKind::Exclusive { join: None },
+        generation,
+        client: "10.0.0.9:1".to_owned(),
+        since: 0,
+    };
+    let tag = Tag {
+        coordinator: process,
+        incarnation: Incarnation(1),
+        sequence: 0,
+    };
+    let mode = Mode::Exclusive { owner, tag };
+    alone
+        .keeper
+        .put(KeeperItem::Raise(Fence { generation, mode }));
+    alone.drained(4);
+    let told = vec![holder.clone()];
+    alone.keeper.put(KeeperItem::PeerHolders(process, told));
+    alone.keeper.put(KeeperItem::PeerDisconnected(process));
+    let refused = tokio::time::timeout(Duration::from_secs(10), alone.confirm());
+    let refused = refused.await.expect("it is refused at once").unwrap();
+    assert_eq!(refused, Err(AttachRefusal::Held(Box::new(holder))));
+    assert_eq!(alone.authority.now(), None);
+    alone.settle_down().await;
+    assert_eq!(*alone.asked.lock().unwrap(), [Fence { generation, mode }]);
+
+    // It has not come back.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    tokio::time::resume();
+    let answered = alone.confirm();
+    alone.settle_down().await;
+    alone.drained(5);
+    let fence = answered.await.unwrap().unwrap();
+    assert_eq!(
+        (fence.generation, fence.mode),
+        (Generation(5), Mode::Shared)
+    );
     alone.end().await;
 }
