@@ -11,7 +11,7 @@ use crate::machine::{Machine, PATIENCE};
 use crate::nbd::NbdClient;
 
 /// A cluster of three that serves, each process with an NBD socket of its own.
-fn with_exports() -> (Machine, [PathBuf; 3]) {
+pub(crate) fn with_exports() -> (Machine, [PathBuf; 3]) {
     let mut machine = Machine::new(3, "1MiB");
     let sockets = [2, 3].map(|rank| machine.path().join(format!("nbd-{rank}.sock")));
     machine.start(1, &[]);
@@ -59,10 +59,10 @@ fn the_second_export_is_refused_until_the_last_client_of_the_first_has_left() {
         );
         assert!(refusal.contains(&expected), "{refusal}");
     }
-    drop(first);
+    first.goodbye();
     heard_of();
     assert!(NbdClient::open(&exports[1]).is_err(), "one is left");
-    drop(beside);
+    beside.goodbye();
     let mut second = NbdClient::open_in_time(&exports[1]);
     assert_eq!((second.read(1), second.read(2)), (1, 2));
     second.write(1, 3);
@@ -109,7 +109,7 @@ fn every_attachment_raises_the_generation_and_no_restart_forgets_it() {
     for generation in 1..=3 {
         let mut client = NbdClient::open_in_time(&exports[0]);
         client.write(1, 1);
-        drop(client);
+        client.goodbye();
         until("the generation", || {
             machine.generations() == [generation; 3]
         });

@@ -254,6 +254,7 @@ async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shar
 /// A client that leaves with a write under way; its device, and the write.
 async fn leaves(device: GatewayDevice, process: &mut Process) {
     let device = Arc::new(device);
+    device.asked_for_change();
     let writing = Arc::clone(&device);
     let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
     assert_eq!(in_words(&process.questions().await), "write 0+1");
@@ -314,4 +315,63 @@ async fn whoever_left_unanswered_comes_back_only_if_nobody_had_the_disk() {
             assert_eq!(attach.continues, Some(Generation(2)));
         }
     }
+}
+
+/// What a client changed, was answered, and perhaps never heard: it says so itself when it has.
+#[tokio::test(start_paused = true)]
+async fn whoever_changed_something_and_left_without_goodbye_comes_back_by_the_same_rule() {
+    for (change, goodbye) in [(true, false), (true, true), (false, false)] {
+        let mut stage = stage(3);
+        let options = AttachOptions::exclusive();
+        let (gateway, device, mut process, owner) = opened(&mut stage, options).await;
+        let device = Arc::new(device);
+        if change {
+            device.asked_for_change();
+            let writing = Arc::clone(&device);
+            let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+            let question = process.question().await;
+            process.done(&question).await;
+            writing.await.unwrap().unwrap();
+        }
+        if goodbye {
+            device.said_goodbye();
+        }
+        drop(device);
+        assert_eq!(process.question().await, SessionQuestion::Detach);
+        process.answer(SessionAnswer::Detached).await;
+        let _opening = open(&gateway);
+        let attach = stage.session().await.attach().await;
+        let unsettled = change && !goodbye;
+        let continues = unsettled.then_some(Generation(1));
+        assert_eq!(attach.continues, continues);
+        assert_eq!(attach.owner == owner, unsettled);
+    }
+}
+
+/// It was answered; only what is not answered at all is owed to anybody. An error used to count for
+/// ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_answered_with_an_error_and_says_goodbye_owes_nothing() {
+    let mut stage = stage(3);
+    let mut options = AttachOptions::exclusive();
+    options.deadline = Some(Duration::from_secs(1));
+    let (gateway, device, mut process, _) = opened(&mut stage, options).await;
+    let device = Arc::new(device);
+    device.asked_for_change();
+    let writing = Arc::clone(&device);
+    let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+    let question = process.question().await;
+    for _ in 0..11 {
+        sleep(Duration::from_millis(100)).await;
+        process.answer(SessionAnswer::Heartbeat).await;
+    }
+    assert!(matches!(writing.await.unwrap(), Err(DeviceError::Io(_))));
+    process.done(&question).await;
+    device.said_goodbye();
+    drop(device);
+    assert_eq!(process.question().await, SessionQuestion::Detach);
+    process.answer(SessionAnswer::Detached).await;
+    let _opening = open(&gateway);
+    let attach = stage.session().await.attach().await;
+    assert_eq!(attach.continues, None);
 }
