@@ -14,7 +14,7 @@ use super::network::Network;
 use super::ticket::{Command, Outcome, Standing, Ticket};
 use super::work::{Work, discards, reads, writes};
 use super::{AttachOptions, ClientError};
-use crate::domain::{Attach, AttachKind, Fence, Generation, OwnerId, SECTOR_SIZE_U64};
+use crate::domain::{Attach, AttachKind, Fence, Generation, SECTOR_SIZE_U64};
 use crate::wire::SectorValues;
 
 /// The disk, attached; clones share the attachment, and the last one that is dropped gives it
@@ -33,7 +33,6 @@ struct Shared {
     standing: watch::Receiver<Standing>,
     /// Room for what is pending, in units of [`ROOM_UNIT`] bytes.
     room: Arc<Semaphore>,
-    owner: OwnerId,
     read_only: bool,
     deadline: Option<Duration>,
 }
@@ -54,14 +53,11 @@ impl Attachment {
     pub(super) fn start<N: Network>(network: N, options: &AttachOptions) -> Self {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (standing, watched) = watch::channel(Standing::default());
-        let before = options.continues;
-        let owner = before.and_then(Fence::owner);
-        let owner = owner.unwrap_or_else(|| OwnerId(rand::random()));
         let failover = Failover::new(Attach {
-            owner,
+            owner: options.owner(),
             kind: options.kind,
             take_over: options.take_over,
-            continues: before.map(|fence| fence.generation),
+            continues: options.continues.map(|fence| fence.generation),
         });
         // It is awaited by whoever detaches, and ends by itself when all handles are dropped.
         tokio::spawn(Driver::new(network, failover, receiver, standing).run());
@@ -71,7 +67,6 @@ impl Attachment {
                 commands,
                 standing: watched,
                 room: Arc::new(Semaphore::new(room)),
-                owner,
                 read_only: options.kind == AttachKind::ReadOnly,
                 deadline: options.deadline,
             }),
@@ -145,11 +140,6 @@ impl Attachment {
     /// Whether the attachment has ended.
     pub fn is_over(&self) -> bool {
         self.ending().is_some()
-    }
-
-    /// Whether another one of the gateways of its device opened the generation.
-    pub(super) fn has_joined(&self) -> bool {
-        self.fence().owner() != Some(self.shared.owner)
     }
 
     /// Why the attachment has ended, if it has.

@@ -7,9 +7,10 @@
 //! goodbye, and another host had the disk before the next one came: it may send again what it has no
 //! answer to, whether the cluster has answered or not.
 //!
-//! The gateways of a joined device do not know whether it was one of themselves that went on through
-//! another process. One that was fenced lets clients in only while another one of them has the disk,
-//! until it has joined that one.
+//! The gateways of a joined device are one owner, so that each of them can tell whether it was one of
+//! themselves that went on through another process, or another host. What a client has no answer to
+//! it may send over any of them: so the client of such a gateway counts even if it has changed
+//! nothing there.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,8 +63,6 @@ enum Lent {
     Returning(watch::Receiver<bool>),
     /// Nothing; clients that may come back had changes under this fence, or before.
     Owed(Fence),
-    /// Nothing, since this generation was opened; an attachment of the same device may be joined.
-    JoinsOnly(Generation),
     /// Nothing ever again, since this generation was opened.
     TakenOver(Generation),
 }
@@ -129,26 +128,22 @@ impl Gateway {
                 users,
             } => {
                 *users += 1;
+                let account = self.unsettled.open();
+                if let AttachKind::Exclusive { join: Some(_) } = self.options.kind {
+                    account.asked_for_change();
+                }
                 Ok(Some(GatewayDevice {
                     attachment: attachment.clone(),
                     number: *number,
                     kind: self.options.kind,
                     lent: Arc::clone(&self.lent),
                     unsettled: self.unsettled.clone(),
-                    account: self.unsettled.open(),
+                    account,
                     unknown: watch::Sender::new(false),
                 }))
             }
             Lent::TakenOver(by) => Err(unavailable(*by)),
             _ => Ok(None),
-        }
-    }
-
-    /// The generation since which this gateway may attach only where another one of its device has.
-    fn must_join(&self) -> Option<Generation> {
-        match &*lock(&self.lent) {
-            Lent::JoinsOnly(by) => Some(*by),
-            _ => None,
         }
     }
 
@@ -164,8 +159,8 @@ impl Gateway {
         Unavailable(format!("{error}{remedy}"))
     }
 
-    /// How to attach now.
-    fn options(&self) -> AttachOptions {
+    /// How to attach now, once.
+    fn next_options(&self) -> AttachOptions {
         let continues = match &*lock(&self.lent) {
             Lent::Owed(fence) => Some(*fence),
             _ => None,
@@ -209,15 +204,9 @@ impl SectorExport for Gateway {
         if let Some(device) = self.join()? {
             return Ok(device);
         }
-        let options = self.options();
+        let options = self.next_options();
         match (self.attach)(options).await {
             Ok(attachment) => {
-                if let Some(by) = self.must_join()
-                    && !attachment.has_joined()
-                {
-                    attachment.detach().await;
-                    return Err(unavailable(by));
-                }
                 self.take_over.store(false, Ordering::Relaxed);
                 let generation = attachment.fence().generation.0;
                 tracing::info!(generation, "attached the disk");
@@ -333,13 +322,8 @@ impl Drop for GatewayDevice {
 /// What an attachment leaves behind that is over.
 fn left_by(attachment: &Attachment, unsettled: &Unsettled, kind: AttachKind) -> Lent {
     match (attachment.ending(), kind) {
-        (Some(ClientError::Fenced { by }), AttachKind::Exclusive { join: Some(_) }) => {
-            Lent::JoinsOnly(by)
-        }
         (Some(ClientError::Fenced { by }), _) => Lent::TakenOver(by),
-        (_, AttachKind::Exclusive { join: None }) if unsettled.is_any() => {
-            Lent::Owed(attachment.fence())
-        }
+        (_, AttachKind::Exclusive { .. }) if unsettled.is_any() => Lent::Owed(attachment.fence()),
         _ => Lent::Nothing,
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use atdd::wire::ClientCommand;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::classic::{Client, sector_of};
 use crate::machine::{Machine, PATIENCE};
@@ -39,6 +40,28 @@ pub(crate) fn until(what: &str, mut met: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what} does not come");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The kinds of what every process runs, in order.
+pub(crate) fn kinds(machine: &Machine) -> Vec<Vec<String>> {
+    let listed = machine.command("attachments", &["--json"], &[]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let processes = listed["processes"].as_array().unwrap().iter();
+    let kinds = processes.map(|process| {
+        let attachments = process["attachments"].as_array().unwrap().iter();
+        let kind = |attachment: &Value| attachment["kind"].as_str().unwrap().to_owned();
+        let mut kinds: Vec<_> = attachments.map(kind).collect();
+        kinds.sort();
+        kinds
+    });
+    kinds.collect()
+}
+
+/// The process that runs what there is.
+pub(crate) fn coordinator(machine: &Machine) -> usize {
+    let listed = kinds(machine);
+    let coordinates = listed.iter().position(|kinds| !kinds.is_empty());
+    1 + coordinates.expect("it is attached")
 }
 
 #[test]

@@ -163,37 +163,70 @@ async fn whoever_was_fenced_and_left_at_once_is_not_let_in_either() {
     assert!(refused.0.contains("generation 2"), "{refused}");
 }
 
-/// It may have been the device's other gateway that went on through another process, or another
-/// host; whoever opens a generation of his own does not know.
+/// A gateway of a joined device that has lost its attachment, in which way soever, does not know by
+/// itself who has had the disk since; and what its client sends may be what another path was sent
+/// before. It let clients in who undid what another host had written.
 #[tokio::test(start_paused = true)]
-async fn a_gateway_of_a_joined_device_that_was_fenced_only_joins() {
-    let mut stage = stage(3);
+async fn a_gateway_of_a_joined_device_goes_on_only_if_nobody_had_the_disk() {
     let options = AttachOptions::join("disk", b"secret");
-    let (gateway, device, process, owner) = opened(&mut stage, options).await;
-    let other = OwnerId([7; 16]);
-    let by = fence(2, other);
-    process.answer(SessionAnswer::Fenced { by }).await;
-    device.lost().await;
-    for joins in [false, true] {
+    for (own, fenced) in [(None, false), (None, true), (Some(true), false)] {
+        let mut stage = stage(3);
+        let (gateway, device, process, owner) = opened(&mut stage, options).await;
+        if own.is_some() {
+            // Another gateway of the device went on through another process.
+            let by = fence(2, owner);
+            process.answer(SessionAnswer::Fenced { by }).await;
+        } else {
+            drop(process);
+        }
+        device.lost().await;
+        drop(device);
         let opening = Arc::clone(&gateway);
         let opening = tokio::spawn(async move { opening.open().await });
         let mut process = stage.session().await;
         let attach = process.attach().await;
-        assert_ne!(attach.owner, owner);
-        assert_eq!(attach.continues, None);
-        let opener = if joins { other } else { attach.owner };
-        process.grant(fence(3, opener)).await;
-        if joins {
-            drop(opening.await.unwrap().unwrap());
-            assert_eq!(process.question().await, SessionQuestion::Detach);
-        } else {
-            assert_eq!(process.question().await, SessionQuestion::Detach);
-            process.answer(SessionAnswer::Detached).await;
+        let going_on = (owner, Some(Generation(1)));
+        assert_eq!((attach.owner, attach.continues), going_on);
+        if fenced {
+            let refusal = AttachRefusal::Fenced { by: Generation(5) };
+            process.answer(SessionAnswer::AttachRefused(refusal)).await;
             let refused = opening.await.unwrap().unwrap_err();
-            assert!(refused.0.contains("generation 2"), "{refused}");
+            assert!(refused.0.contains("generation 5"), "{refused}");
+            assert!(gateway.open().await.is_err());
+            stage.no_session();
+        } else {
+            process.grant(fence(3, owner)).await;
+            opening.await.unwrap().unwrap();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_of_a_joined_device_that_another_host_fenced_lets_nobody_in() {
+    let mut stage = stage(3);
+    let options = AttachOptions::join("disk", b"secret");
+    let (gateway, device, process, _) = opened(&mut stage, options).await;
+    let by = fence(2, OwnerId([7; 16]));
+    process.answer(SessionAnswer::Fenced { by }).await;
+    device.lost().await;
+    let refused = gateway.open().await.unwrap_err();
+    assert!(refused.0.contains("generation 2"), "{refused}");
+    stage.no_session();
+}
+
+/// It has said that it sends nothing again, over whichever gateway.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_of_a_joined_device_whose_clients_said_goodbye_begins_anew() {
+    let mut stage = stage(3);
+    let options = AttachOptions::join("disk", b"secret");
+    let (gateway, device, mut process, owner) = opened(&mut stage, options).await;
+    device.said_goodbye();
     drop(device);
+    assert_eq!(process.question().await, SessionQuestion::Detach);
+    process.answer(SessionAnswer::Detached).await;
+    let _opening = open(&gateway);
+    let attach = stage.session().await.attach().await;
+    assert_eq!((attach.owner, attach.continues), (owner, None));
 }
 
 #[tokio::test(start_paused = true)]
