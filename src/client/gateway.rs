@@ -35,7 +35,8 @@ pub struct Gateway {
     attach: Attach,
     sectors: u64,
     options: AttachOptions,
-    /// Whether to take the disk over: the first time only, not from whoever comes later.
+    /// Whether to take the disk over: the first time only, not from whoever comes later. That is over
+    /// when it is asked for, since a client that leaves may have been granted it.
     take_over: AtomicBool,
     /// The clients that may come back, of all attachments: whoever opened the export since may have
     /// been another one.
@@ -166,7 +167,7 @@ impl Gateway {
             _ => None,
         };
         AttachOptions {
-            take_over: self.take_over.load(Ordering::Relaxed) && continues.is_none(),
+            take_over: continues.is_none() && self.take_over.swap(false, Ordering::Relaxed),
             continues,
             ..self.options
         }
@@ -207,7 +208,6 @@ impl SectorExport for Gateway {
         let options = self.next_options();
         match (self.attach)(options).await {
             Ok(attachment) => {
-                self.take_over.store(false, Ordering::Relaxed);
                 let generation = attachment.fence().generation.0;
                 tracing::info!(generation, "attached the disk");
                 self.lend(attachment);

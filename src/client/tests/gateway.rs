@@ -247,6 +247,24 @@ async fn a_gateway_takes_the_disk_over_once() {
     }
 }
 
+/// The first client leaves when the disk is granted to it, and nobody knows whether that was heard.
+/// The next one took the disk over again, from whoever had come since.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_in_the_middle_of_a_take_over_has_had_it() {
+    let mut stage = stage(3);
+    let mut options = AttachOptions::exclusive();
+    options.take_over = true;
+    let gateway = gateway(&stage, options);
+    let leaving = open(&gateway);
+    let mut process = stage.session().await;
+    let attach = process.attach().await;
+    assert!(attach.take_over);
+    leaving.abort();
+    assert!(leaving.await.is_err());
+    let _next = open(&gateway);
+    assert!(!stage.session().await.attach().await.take_over);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shared_ones() {
     for shared in [false, true] {
