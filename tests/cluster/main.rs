@@ -12,5 +12,6 @@ mod library;
 mod limits;
 mod machine;
 mod nbd;
+mod returning;
 mod service;
 mod tools;
