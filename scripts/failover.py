@@ -157,19 +157,23 @@ class Latency:
         self.name = "loopback" if delay_us is None else f"links of 2 x {delay_us} µs"
         self.delay_us = delay_us
         self.cluster = Cluster(directory, "256MiB", nbd=False, delay_us=delay_us)
-        beside = self.cluster.beside_first
-        self.exclusive = Gateway(self.cluster, "exclusive", config=beside)
-        self.shared = Gateway(self.cluster, "shared", "--shared", config=beside)
         self.rounds = []
 
     def measure(self, seconds):
-        def write(gateway):
-            return fio(["--ioengine=nbd", f"--uri={gateway.uri()}", "--rw=randwrite", "--bs=4k",
-                        "--iodepth=1"], seconds, "256m")["p50_us"]
+        # fio leaves without a goodbye, so a gateway would not let it in again after the other one
+        # has had the disk.
+        def write(name, *arguments):
+            gateway = Gateway(self.cluster, name, *arguments, config=self.cluster.beside_first)
+            try:
+                return fio(["--ioengine=nbd", f"--uri={gateway.uri()}", "--rw=randwrite", "--bs=4k",
+                            "--iodepth=1"], seconds, "256m")["p50_us"]
+            finally:
+                gateway.stop()
 
         with Echo(self.delay_us) as echo:
             alone = echo.alone_us()
-            (one, two), meanwhile = echo.beside(lambda: (write(self.exclusive), write(self.shared)))
+            (one, two), meanwhile = echo.beside(
+                lambda: (write("exclusive"), write("shared", "--shared")))
         self.rounds.append(one / two)
         print(f"{self.name}: round trip {alone:.0f} µs, {meanwhile:.0f} beside the writes; "
               f"median exclusive {one:.0f} µs, shared {two:.0f} µs, ratio {one / two:.2f}",
@@ -179,8 +183,6 @@ class Latency:
         return sorted(self.rounds)[len(self.rounds) // 2]
 
     def stop(self):
-        self.exclusive.stop()
-        self.shared.stop()
         self.cluster.stop()
 
 

@@ -163,6 +163,16 @@ impl<D: SectorDevice> ByteDevice<D> {
         self.device.lost()
     }
 
+    /// The client has asked for a change.
+    pub(crate) fn asked_for_change(&self) {
+        self.device.asked_for_change();
+    }
+
+    /// The client has said goodbye.
+    pub(crate) fn said_goodbye(&self) {
+        self.device.said_goodbye();
+    }
+
     /// The bytes of the range, in order.
     pub(crate) async fn read(&self, range: ByteRange) -> Result<Vec<Run>, DeviceError> {
         let sectors = Sectors::touched(range);

@@ -142,7 +142,8 @@ where
         }
     }
 
-    /// Serves the client until it leaves or its `ending` begins; `start` begins a request.
+    /// Serves the client until it leaves or its `ending` begins; `start` begins a request, and hears
+    /// of a goodbye.
     pub(crate) async fn run(
         mut self,
         mut ending: Ending<'_>,
@@ -302,13 +303,21 @@ where
                     debug!(peer = %self.peer, text = %refusal.text, "refused a request");
                     self.outgoing.fail(cookie, &refusal, None);
                 }
-                Arrival::End => {
-                    self.accepting = false;
-                    self.seat = None;
+                Arrival::Goodbye => {
+                    // It has no answer, and there is nothing to wait for.
+                    drop(start(Command::Disconnect, Bytes::new()));
+                    self.leave();
                 }
+                Arrival::End => self.leave(),
             }
         }
         Ok(())
+    }
+
+    /// The client sends no more.
+    fn leave(&mut self) {
+        self.accepting = false;
+        self.seat = None;
     }
 
     /// Queues the replies to all requests that got done.

@@ -91,6 +91,13 @@ pub trait SectorDevice: Send + Sync + 'static {
     fn lost(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
+
+    /// The client has asked for a change, which may reach the device later, in parts, or not at all.
+    fn asked_for_change(&self) {}
+
+    /// The client has said that it leaves (DISC), and sends nothing again. One whose connection just
+    /// ends may come back with what it has no answer to.
+    fn said_goodbye(&self) {}
 }
 
 /// A device that all clients share.
@@ -129,6 +136,14 @@ impl<D: SectorDevice> SectorDevice for Arc<D> {
 
     fn lost(&self) -> impl Future<Output = ()> + Send {
         D::lost(self)
+    }
+
+    fn asked_for_change(&self) {
+        D::asked_for_change(self);
+    }
+
+    fn said_goodbye(&self) {
+        D::said_goodbye(self);
     }
 }
 

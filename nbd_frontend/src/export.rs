@@ -112,12 +112,24 @@ impl<D: SectorDevice> OpenExport<D> {
         self.device.lost()
     }
 
-    /// Carries out a command; the data are those of a READ.
-    pub(crate) async fn execute(
+    /// Carries out a command; the data are those of a READ. What it means for the time after this
+    /// client the device hears at once.
+    pub(crate) fn execute(
         &self,
         command: Command,
         payload: Bytes,
-    ) -> Result<Vec<Run>, DeviceError> {
+    ) -> impl Future<Output = Result<Vec<Run>, DeviceError>> {
+        match command {
+            Command::Write { .. } | Command::WriteZeroes { .. } | Command::Trim { .. } => {
+                self.device.asked_for_change();
+            }
+            Command::Disconnect => self.device.said_goodbye(),
+            Command::Read { .. } | Command::Flush | Command::Cache => {}
+        }
+        self.carry_out(command, payload)
+    }
+
+    async fn carry_out(&self, command: Command, payload: Bytes) -> Result<Vec<Run>, DeviceError> {
         match command {
             Command::Read { range, .. } => return self.device.read(range).await,
             Command::Write { range } => self.device.write(range.offset, payload).await?,

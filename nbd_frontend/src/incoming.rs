@@ -55,7 +55,9 @@ pub(crate) enum Arrival {
     },
     /// A request to be answered with an error.
     Refused { cookie: u64, refusal: Refusal },
-    /// No more requests: the client said so, or closed its side between two requests.
+    /// No more requests: the client says goodbye.
+    Goodbye,
+    /// No more requests: the client closed its side between two of them.
     End,
 }
 
@@ -92,6 +94,8 @@ enum State {
         refusal: Refusal,
         rest: u64,
     },
+    /// The client has said goodbye.
+    Goodbye,
     /// Nothing comes any more.
     #[default]
     Ended,
@@ -193,6 +197,7 @@ impl Incoming {
                     self.state = State::Header;
                     return Poll::Ready(Ok(Arrival::Refused { cookie, refusal }));
                 }
+                State::Goodbye => return Poll::Ready(Ok(Arrival::Goodbye)),
                 State::Ended => return Poll::Ready(Ok(Arrival::End)),
             }
         }
@@ -265,7 +270,7 @@ impl Incoming {
                 refusal,
                 rest: header.payload_bytes(),
             },
-            Ok(Command::Disconnect) => State::Ended,
+            Ok(Command::Disconnect) => State::Goodbye,
             Ok(command) => {
                 let payload_bytes = usize::try_from(header.payload_bytes())
                     .expect("the terms allow no payload that memory could not hold");

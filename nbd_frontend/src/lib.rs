@@ -43,7 +43,7 @@
 //!  device     SectorExport and SectorDevice: yours
 //! ```
 //!
-//! Beside that, [`Unanswered`] counts for a device which changes its clients were never answered.
+//! Beside that, [`Unsettled`] counts for an export which of its clients may come back with changes.
 //!
 //! # An export that clients open
 //!
@@ -120,7 +120,7 @@ mod seats;
 mod sector_locks;
 mod server;
 mod socket;
-mod unanswered;
+mod unsettled;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
 pub use device::{
@@ -128,4 +128,4 @@ pub use device::{
 };
 pub use server::{Options, Server, ServerError};
 pub use socket::ListenError;
-pub use unanswered::{Change, Unanswered};
+pub use unsettled::{Account, Unsettled};

@@ -102,6 +102,19 @@ impl Attaches {
         self.exclusive().any(|(other, _)| other != owner)
     }
 
+    /// Whether another gateway of the same device is about to be what this attach could join.
+    pub(super) fn is_joinable(&self, opening: &Opening) -> bool {
+        let kind = opening.attach.kind;
+        let is_keyed = matches!(kind, AttachKind::Exclusive { join: Some(_) });
+        let mut others = self.under_way.values();
+        is_keyed
+            && others.any(|other| {
+                other.sequence != opening.sequence
+                    && other.attach.kind == kind
+                    && other.target().is_some()
+            })
+    }
+
     /// Asks a peer whatever it has not answered.
     pub(super) fn resend(&self, peer: Rank, out: &mut Vec<Output>) {
         for opening in self.under_way.values() {

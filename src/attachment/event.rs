@@ -28,7 +28,8 @@ pub enum Input {
         /// Which one.
         id: AttachmentId,
     },
-    /// An operator wants the attachments of this owner ended, as if fenced.
+    /// An operator wants the attachments of this owner ended, as if fenced: those of all gateways, if
+    /// it is a device's.
     Release {
         /// Whose.
         owner: OwnerId,

@@ -125,21 +125,12 @@ impl Holders {
     }
 
     /// The fence of the exclusive attachment here that this attach joins: with the same key, or to
-    /// read only. It opens nothing, since this process coordinates that generation already. One
-    /// that runs here under the same owner is the client's own earlier session: a new session has
-    /// a generation of its own (rule 6), and so has one that continues.
+    /// read only. It opens nothing, since this process coordinates that generation already.
     pub(super) fn joined(&self, attach: &Attach) -> Option<Fence> {
         let joins = |granted: &&Granted| match (granted.holder.kind, attach.kind) {
             (AttachKind::Exclusive { .. }, AttachKind::ReadOnly) => true,
-            (AttachKind::Exclusive { join: theirs }, AttachKind::Exclusive { join: ours }) => {
-                ours.is_some() && ours == theirs
-            }
-            _ => false,
+            _ => is_joined(&granted.holder, attach),
         };
-        let again = attach.continues.is_some() || self.runs(attach.owner);
-        if again && attach.kind != AttachKind::ReadOnly {
-            return None;
-        }
         self.granted.iter().find(joins).map(|granted| granted.fence)
     }
 
@@ -165,7 +156,8 @@ impl Holders {
     /// Whether somebody who holds the volume under this generation refuses the attach. While it is
     /// patient it waits for connected processes to answer for themselves. Whoever is refused for
     /// others' sake is so only by a holder that a majority can reach; a reader, which fences nobody
-    /// that does not answer, by every one.
+    /// that does not answer, by every one. Who insists overtakes everybody but the other gateways of
+    /// the same device, which are to be joined where they are.
     pub(super) fn bar(
         &self,
         attach: &Attach,
@@ -175,12 +167,11 @@ impl Holders {
     ) -> Bar {
         let reads = attach.kind == AttachKind::ReadOnly;
         let insists = attach.take_over || attach.continues.is_some() || self.runs(attach.owner);
-        if insists && !reads {
-            return Bar::None;
-        }
+        let overtakes = insists && !reads;
         let mut bar = Bar::None;
         for holder in self.claims(generation, answers) {
-            if !refuses(&holder, attach) {
+            let stands = !overtakes && refuses(&holder, attach);
+            if !stands && !is_joined(&holder, attach) {
                 continue;
             }
             let process = holder.process;
@@ -246,6 +237,16 @@ fn same(one: &Holder, other: &Holder) -> bool {
     name(one) == name(other)
 }
 
+/// Whether the two are gateways of one device.
+fn is_joined(holder: &Holder, attach: &Attach) -> bool {
+    match (attach.kind, holder.kind) {
+        (AttachKind::Exclusive { join: ours }, AttachKind::Exclusive { join: theirs }) => {
+            ours.is_some() && ours == theirs
+        }
+        _ => false,
+    }
+}
+
 /// Whether the holder stands in the way of the attach. The same owner's are its earlier session's.
 fn refuses(holder: &Holder, attach: &Attach) -> bool {
     let stands = match attach.kind {
@@ -259,14 +260,9 @@ fn refuses(holder: &Holder, attach: &Attach) -> bool {
 
 /// What the client of an attach is told that this holder refuses.
 fn refusal(holder: Holder, attach: &Attach) -> AttachRefusal {
-    let process = holder.process;
-    match (attach.kind, holder.kind) {
-        (AttachKind::ReadOnly, _) => AttachRefusal::Elsewhere { process },
-        (AttachKind::Exclusive { join: ours }, AttachKind::Exclusive { join: theirs })
-            if ours.is_some() && ours == theirs =>
-        {
-            AttachRefusal::Elsewhere { process }
-        }
-        _ => AttachRefusal::Held(Box::new(holder)),
+    if attach.kind == AttachKind::ReadOnly || is_joined(&holder, attach) {
+        let process = holder.process;
+        return AttachRefusal::Elsewhere { process };
     }
+    AttachRefusal::Held(Box::new(holder))
 }

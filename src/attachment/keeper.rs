@@ -115,7 +115,7 @@ impl AttachmentKeeper {
         out: &mut Vec<Output>,
     ) {
         let opening = self.attaches.create(attach, client, now);
-        if let Some(fence) = self.holders.joined(&attach) {
+        if let (Some(fence), None) = (self.holders.joined(&attach), opening.continues()) {
             self.grant(id, opening, fence, out);
             return;
         }
@@ -239,6 +239,7 @@ impl AttachmentKeeper {
             accepted: self.fencing.accepted(),
             tag: self.attaches.tag(opening),
             contended: self.attaches.others_open(opening.attach.owner),
+            joinable: self.attaches.is_joinable(opening),
         }
     }
 

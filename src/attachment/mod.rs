@@ -10,7 +10,8 @@
 //!   and those that joined an exclusive one in the process and incarnation that opened it.
 //! - What is granted was stable at a majority, this process included, and is not overtaken here. So
 //!   whoever still coordinates under an older generation is refused by a majority.
-//! - Who is granted to continue a generation has had no other owner's opened since.
+//! - Who is granted to continue a generation has had no other owner's opened since, also where it
+//!   joins the generation of another gateway of its device, which is its owner's.
 //! - The stable fence never goes back, over restarts neither: it is durable, and every store that
 //!   was accepted here under older ones is stable or never will be.
 //! - An attachment is granted at most once and ends at most once. It has ended when this process
@@ -52,13 +53,13 @@
 //!
 //! # An attach
 //! ```text
-//!    Attach -- what it joins runs here ---------------------------------> Granted
+//!    Attach -- what it joins runs here, and it continues nothing -------> Granted
 //!      |
-//!    Asking: Question::Fence to all
+//!    Asking: Question::Fence to all, unless what it joins runs here
 //!      |     a majority has answered; no holder's process is waited for
 //!      |---- held, served elsewhere, another owner came in between -----> Refused
 //!    Opening { target }: Question::Open to all
-//!      |     exclusive: the highest number + 1, and a tag of its own
+//!      |     exclusive: the highest number + 1, and a tag of its own; what it joins, as it is
 //!      |     shared: the highest if it is shared, or the next number
 //!      |     read-only: the highest unless it is exclusive, or the next number, to read only
 //!      |---- anybody refuses, or this process accepts another fence ----> Refused
@@ -109,9 +110,12 @@
 //!   would keep readers out for ever. Where no holder says which of them is open, and they are of
 //!   several owners, a reader opens a shared generation; there is nobody to be fenced by it.
 //! - **A client's earlier session does not refuse it**, nor is it joined: what the client opens is
-//!   a generation of its own (rule 6).
-//! - **Attaches of one process do not overtake each other** unless they insist: the second is told
-//!   that they contended, and finds the first as a holder when it comes again.
+//!   a generation of its own (rule 6). The gateways of one device are another matter. They have one
+//!   owner and a key, and whoever of them runs is joined, even by one that insists: if they overtook
+//!   one another, each would end the other's session, for ever. One that joins never repeats.
+//! - **Attaches of one process do not overtake each other** unless they insist, and those of one
+//!   device never do: the second is told that they contended, and finds the first as a holder when it
+//!   comes again.
 //! - **A reader waits for the newest coordinator's word**, even beyond a majority, as long as that
 //!   can be reached: whoever is there is the one to read beside.
 

@@ -63,6 +63,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) tag: Tag,
     /// Whether another attach of this process is about to get the volume for itself.
     pub(super) contended: bool,
+    /// Whether another gateway of the same device is, in this process.
+    pub(super) joinable: bool,
 }
 
 /// What becomes of an attach.
@@ -153,9 +155,22 @@ impl Opening {
             Phase::Opening {
                 target,
                 acknowledged,
-            } if is_open(acknowledged, around.holders) => Decision::Grant(*target),
+            } if is_open(acknowledged, around.holders) => self.conclude(*target, around),
             Phase::Opening { .. } => Decision::Wait,
         }
+    }
+
+    /// What the open fence leads to. One that was to be joined may have been left meanwhile; then
+    /// nobody runs under it any more.
+    fn conclude(&self, target: Fence, around: &Surroundings) -> Decision {
+        let own = match target.mode {
+            Mode::Exclusive { tag, .. } => tag == around.tag,
+            Mode::Shared | Mode::Reading { .. } => true,
+        };
+        if own || around.holders.joined(&self.attach) == Some(target) {
+            return Decision::Grant(target);
+        }
+        Decision::Refuse(AttachRefusal::Contended)
     }
 
     /// What a process that does not acknowledge [`Question::Open`] makes of the attach.
@@ -177,7 +192,11 @@ impl Opening {
     fn decide_target(&self, answers: &Answers, around: &Surroundings) -> Decision {
         let holders = around.holders;
         if let Some(fence) = holders.joined(&self.attach) {
-            return Decision::Grant(fence);
+            return match self.continues() {
+                None => Decision::Grant(fence),
+                // Whether another owner came in between is for a majority to say (rule 5).
+                Some(_) => Decision::Open(fence),
+            };
         }
         if answers.len() < holders.majority() {
             return Decision::Wait;
@@ -197,7 +216,7 @@ impl Opening {
             }
             Bar::None => {}
         }
-        if around.contended && self.gives_way() {
+        if around.joinable || around.contended && self.gives_way() {
             return Decision::Refuse(AttachRefusal::Contended);
         }
         let claims = holders.claims(generation, answers);
@@ -301,6 +320,7 @@ mod tests {
                 sequence: 5,
             },
             contended,
+            joinable: false,
         })
     }
 
@@ -399,7 +419,7 @@ mod tests {
     #[test]
     fn a_majority_grants_only_with_the_own_process() {
         let mut opening = opening(EXCLUSIVE, None);
-        let target = exclusive(6, OWN, 7);
+        let target = exclusive(5, OWN, 7);
         opening.open(target);
         assert_eq!(opening.round(), OPENING);
         for process in [2, 3, 2] {

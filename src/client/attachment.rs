@@ -54,14 +54,12 @@ impl Attachment {
     pub(super) fn start<N: Network>(network: N, options: &AttachOptions) -> Self {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (standing, watched) = watch::channel(Standing::default());
-        let before = options.continues;
-        let owner = before.and_then(Fence::owner);
-        let owner = owner.unwrap_or_else(|| OwnerId(rand::random()));
+        let owner = options.owner();
         let failover = Failover::new(Attach {
             owner,
             kind: options.kind,
             take_over: options.take_over,
-            continues: before.map(|fence| fence.generation),
+            continues: options.continues.map(|fence| fence.generation),
         });
         // It is awaited by whoever detaches, and ends by itself when all handles are dropped.
         tokio::spawn(Driver::new(network, failover, receiver, standing).run());
@@ -153,11 +151,6 @@ impl Attachment {
     /// Whether the attachment has ended.
     pub fn is_over(&self) -> bool {
         self.ending().is_some()
-    }
-
-    /// Whether another one of the gateways of its device opened the generation.
-    pub(super) fn has_joined(&self) -> bool {
-        self.fence().owner() != Some(self.shared.owner)
     }
 
     /// Why the attachment has ended, if it has.

@@ -3,22 +3,25 @@
 //! Once another host has taken the disk over, or an operator has released it, nobody is let in any
 //! more: a kernel that reconnects has a filesystem and writes of before, and would put them on top of
 //! what the other one wrote. To start the gateway again is to say that no such kernel is left. The
-//! same holds when clients of an exclusive attachment left without an answer to what they had
-//! written, and another host had the disk before they came back.
+//! same holds when some client of an exclusive attachment had changed something and left without a
+//! goodbye, and another host had the disk before the next one came: it may send again what it has no
+//! answer to, whether the cluster has answered or not.
 //!
-//! The gateways of a joined device do not know whether it was one of themselves that went on through
-//! another process. One that was fenced lets clients in only while another one of them has the disk,
-//! until it has joined that one.
+//! The gateways of a joined device are one owner, so that each of them can tell whether it was one of
+//! themselves that went on through another process, or another host. What a client has no answer to
+//! it may send over any of them: so the client of such a gateway counts even if it has changed
+//! nothing there.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unanswered, Unavailable};
+use nbd_frontend::{
+    Account, DeviceError, Piece, SectorDevice, SectorExport, Unavailable, Unsettled,
+};
 use tokio::sync::{Semaphore, watch};
 
 use super::{AttachOptions, Attachment, Client, ClientError};
@@ -32,11 +35,12 @@ pub struct Gateway {
     attach: Attach,
     sectors: u64,
     options: AttachOptions,
-    /// Whether to take the disk over: the first time only, not from whoever comes later.
+    /// Whether to take the disk over: the first time only, not from whoever comes later. That is over
+    /// when it is asked for, since a client that leaves may have been granted it.
     take_over: AtomicBool,
-    /// Of all attachments: whoever opened the export since may have been another client than the one
-    /// that is to come back.
-    unanswered: Unanswered,
+    /// The clients that may come back, of all attachments: whoever opened the export since may have
+    /// been another one.
+    unsettled: Unsettled,
     /// One client at a time attaches; the others find the disk attached then.
     turn: Semaphore,
     lent: Arc<Mutex<Lent>>,
@@ -58,10 +62,8 @@ enum Lent {
     },
     /// Nothing any more; it becomes true when nobody counts the disk as held.
     Returning(watch::Receiver<bool>),
-    /// Nothing; clients had changes under this fence that they were not answered.
+    /// Nothing; clients that may come back had changes under this fence, or before.
     Owed(Fence),
-    /// Nothing, since this generation was opened; an attachment of the same device may be joined.
-    JoinsOnly(Generation),
     /// Nothing ever again, since this generation was opened.
     TakenOver(Generation),
 }
@@ -73,7 +75,8 @@ pub struct GatewayDevice {
     number: u64,
     kind: AttachKind,
     lent: Arc<Mutex<Lent>>,
-    unanswered: Unanswered,
+    unsettled: Unsettled,
+    account: Account,
     /// Whether there was a change of which nobody knows the outcome.
     unknown: watch::Sender<bool>,
 }
@@ -96,7 +99,7 @@ impl Gateway {
             sectors,
             options,
             take_over: AtomicBool::new(options.take_over),
-            unanswered: Unanswered::default(),
+            unsettled: Unsettled::default(),
             turn: Semaphore::new(1),
             lent: Arc::new(Mutex::new(Lent::Nothing)),
         }
@@ -117,7 +120,7 @@ impl Gateway {
         if let Lent::Attached { attachment, .. } = &*lent
             && attachment.is_over()
         {
-            *lent = left_by(attachment, &self.unanswered, self.options.kind);
+            *lent = left_by(attachment, &self.unsettled, self.options.kind);
         }
         match &mut *lent {
             Lent::Attached {
@@ -126,25 +129,22 @@ impl Gateway {
                 users,
             } => {
                 *users += 1;
+                let account = self.unsettled.open();
+                if let AttachKind::Exclusive { join: Some(_) } = self.options.kind {
+                    account.asked_for_change();
+                }
                 Ok(Some(GatewayDevice {
                     attachment: attachment.clone(),
                     number: *number,
                     kind: self.options.kind,
                     lent: Arc::clone(&self.lent),
-                    unanswered: self.unanswered.clone(),
+                    unsettled: self.unsettled.clone(),
+                    account,
                     unknown: watch::Sender::new(false),
                 }))
             }
             Lent::TakenOver(by) => Err(unavailable(*by)),
             _ => Ok(None),
-        }
-    }
-
-    /// The generation since which this gateway may attach only where another one of its device has.
-    fn must_join(&self) -> Option<Generation> {
-        match &*lock(&self.lent) {
-            Lent::JoinsOnly(by) => Some(*by),
-            _ => None,
         }
     }
 
@@ -160,14 +160,14 @@ impl Gateway {
         Unavailable(format!("{error}{remedy}"))
     }
 
-    /// How to attach now.
-    fn options(&self) -> AttachOptions {
+    /// How to attach now, once.
+    fn next_options(&self) -> AttachOptions {
         let continues = match &*lock(&self.lent) {
             Lent::Owed(fence) => Some(*fence),
             _ => None,
         };
         AttachOptions {
-            take_over: self.take_over.load(Ordering::Relaxed) && continues.is_none(),
+            take_over: continues.is_none() && self.take_over.swap(false, Ordering::Relaxed),
             continues,
             ..self.options
         }
@@ -205,16 +205,9 @@ impl SectorExport for Gateway {
         if let Some(device) = self.join()? {
             return Ok(device);
         }
-        let options = self.options();
+        let options = self.next_options();
         match (self.attach)(options).await {
             Ok(attachment) => {
-                if let Some(by) = self.must_join()
-                    && !attachment.has_joined()
-                {
-                    attachment.detach().await;
-                    return Err(unavailable(by));
-                }
-                self.take_over.store(false, Ordering::Relaxed);
                 let (owner, process) = (attachment.owner(), attachment.process());
                 let generation = attachment.fence().generation.0;
                 tracing::info!(%owner, %process, generation, "attached the disk");
@@ -231,18 +224,6 @@ impl SectorExport for Gateway {
 }
 
 impl GatewayDevice {
-    async fn changed(
-        &self,
-        changing: impl Future<Output = Result<(), ClientError>>,
-    ) -> Result<(), DeviceError> {
-        let change = self.unanswered.begin();
-        let outcome = changing.await;
-        if outcome.is_ok() {
-            change.answered();
-        }
-        self.answered(outcome).await
-    }
-
     /// What the client hears of it. Requests that were under way when another took the disk over
     /// are not answered at all: their client finds its connection closed and sends them over
     /// another one, where an error would reach its filesystem.
@@ -274,13 +255,13 @@ impl SectorDevice for GatewayDevice {
     }
 
     async fn write(&self, first: u64, data: Bytes) -> Result<(), DeviceError> {
-        let written = self.attachment.write(first, data);
-        self.changed(written).await
+        let written = self.attachment.write(first, data).await;
+        self.answered(written).await
     }
 
     async fn discard(&self, first: u64, count: u64) -> Result<(), DeviceError> {
-        let discarded = self.attachment.discard(first, count);
-        self.changed(discarded).await
+        let discarded = self.attachment.discard(first, count).await;
+        self.answered(discarded).await
     }
 
     async fn flush(&self) -> Result<(), DeviceError> {
@@ -296,6 +277,14 @@ impl SectorDevice for GatewayDevice {
                 changed.expect("this device is the sender");
             }
         }
+    }
+
+    fn asked_for_change(&self) {
+        self.account.asked_for_change();
+    }
+
+    fn said_goodbye(&self) {
+        self.account.said_goodbye();
     }
 }
 
@@ -314,33 +303,28 @@ impl Drop for GatewayDevice {
             _ => return,
         }
         if self.attachment.is_over() {
-            *lent = left_by(&self.attachment, &self.unanswered, self.kind);
+            *lent = left_by(&self.attachment, &self.unsettled, self.kind);
             return;
         }
         let (sender, done) = watch::channel(false);
         *lent = Lent::Returning(done);
         drop(lent);
-        let (attachment, unanswered) = (self.attachment.clone(), self.unanswered.clone());
+        let (attachment, unsettled) = (self.attachment.clone(), self.unsettled.clone());
         let (kind, lent) = (self.kind, Arc::clone(&self.lent));
         tokio::spawn(async move {
             attachment.clone().detach().await;
             tracing::info!("gave the disk back");
-            *lock(&lent) = left_by(&attachment, &unanswered, kind);
+            *lock(&lent) = left_by(&attachment, &unsettled, kind);
             sender.send_replace(true);
         });
     }
 }
 
 /// What an attachment leaves behind that is over.
-fn left_by(attachment: &Attachment, unanswered: &Unanswered, kind: AttachKind) -> Lent {
+fn left_by(attachment: &Attachment, unsettled: &Unsettled, kind: AttachKind) -> Lent {
     match (attachment.ending(), kind) {
-        (Some(ClientError::Fenced { by, .. }), AttachKind::Exclusive { join: Some(_) }) => {
-            Lent::JoinsOnly(by)
-        }
         (Some(ClientError::Fenced { by, .. }), _) => Lent::TakenOver(by),
-        (_, AttachKind::Exclusive { join: None }) if unanswered.is_any() => {
-            Lent::Owed(attachment.fence())
-        }
+        (_, AttachKind::Exclusive { .. }) if unsettled.is_any() => Lent::Owed(attachment.fence()),
         _ => Lent::Nothing,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::domain::{AttachKind, Fence, JoinKey};
+use crate::domain::{AttachKind, Fence, JoinKey, OwnerId};
 
 /// How a client attaches: [`exclusive`](Self::exclusive) is the usual way.
 #[derive(Copy, Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct AttachOptions {
     /// Whether to fence whoever holds the disk, instead of being refused.
     pub take_over: bool,
     /// The fence of an earlier exclusive attachment, to go on from: it is refused, as fenced, if
-    /// another owner had the disk since then. Never given by the gateways of one device together.
+    /// another owner had the disk since then. The gateways of one device are one owner.
     pub continues: Option<Fence>,
     /// How long an attach, and each operation, waits for a majority before it fails; `None` for as
     /// long as it takes. An operation that failed so keeps its sectors, and may still take effect:
@@ -53,6 +53,16 @@ impl AttachOptions {
             deadline: None,
         }
     }
+
+    /// Whose the attachment is: the device's, if it is one of several gateways; or whose the earlier
+    /// one was; or nobody's before.
+    pub(super) fn owner(&self) -> OwnerId {
+        if let AttachKind::Exclusive { join: Some(key) } = self.kind {
+            return device_owner(key);
+        }
+        let before = self.continues.and_then(Fence::owner);
+        before.unwrap_or_else(|| OwnerId(rand::random()))
+    }
 }
 
 /// HMAC-SHA256 with the secret as its key over a label and the name: who sees it learns neither.
@@ -62,6 +72,17 @@ fn join_key(name: &str, secret: &[u8]) -> JoinKey {
     mac.update(LABEL);
     mac.update(name.as_bytes());
     JoinKey(mac.finalize().into_bytes().into())
+}
+
+/// The owner of all the attachments of a device: half of an HMAC-SHA256 with the key as its key over
+/// a label. Everybody may see it; who sees it learns nothing of the key.
+fn device_owner(key: JoinKey) -> OwnerId {
+    const LABEL: &[u8] = b"atdd join owner v1";
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("HMAC takes keys of any length");
+    mac.update(LABEL);
+    let tag: [u8; 32] = mac.finalize().into_bytes().into();
+    let half = tag.first_chunk().expect("16 bytes are half of them");
+    OwnerId(*half)
 }
 
 #[cfg(test)]
@@ -78,5 +99,14 @@ mod tests {
         );
         assert_ne!(join_key("disk", b"Secret"), JoinKey(key));
         assert_ne!(join_key("disk2", b"secret"), JoinKey(key));
+    }
+
+    /// They must be one owner, too.
+    #[test]
+    fn golden_device_owner() {
+        let joins = || AttachOptions::join("disk", b"secret").owner();
+        assert_eq!(joins().to_string(), "29e63c307126a34ceb28badc2eacabdc");
+        let exclusive = || AttachOptions::exclusive().owner();
+        assert_ne!(exclusive(), exclusive());
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::{Generation, Incarnation, Rank};
 
 /// Who an attachment belongs to: drawn at random at each new attach, and kept when its client
-/// fails over.
+/// fails over. All gateways of one device have the same, always.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(pub [u8; 16]);
 

@@ -47,6 +47,8 @@ struct Attached {
     attach: Attach,
     client: String,
     fence: Fence,
+    /// Whether another one had the generation before.
+    joined: bool,
     since: u64,
     ended: watch::Sender<Option<Fence>>,
 }
@@ -93,10 +95,14 @@ impl AttachedClients {
         };
         tracing::debug!(?id, kind = ?attach.kind, ?fence, "attached {client}");
         let (ended, watched) = watch::channel(None);
+        let joined = self.attached.values().any(|other| {
+            other.fence == fence && matches!(other.attach.kind, AttachKind::Exclusive { .. })
+        });
         let attached = Attached {
             attach,
             client,
             fence,
+            joined,
             since: seconds_since_1970(),
             ended,
         };
@@ -179,10 +185,8 @@ impl AttachedClients {
 
 fn reported_kind(attached: &Attached) -> ReportedKind {
     match attached.attach.kind {
-        AttachKind::Exclusive { .. } if attached.fence.owner() == Some(attached.attach.owner) => {
-            ReportedKind::Exclusive
-        }
-        AttachKind::Exclusive { .. } => ReportedKind::Joined,
+        AttachKind::Exclusive { .. } if attached.joined => ReportedKind::Joined,
+        AttachKind::Exclusive { .. } => ReportedKind::Exclusive,
         AttachKind::Shared => ReportedKind::Shared,
         AttachKind::ReadOnly => ReportedKind::ReadOnly,
     }

@@ -7,13 +7,16 @@
 //! stale. If that was another host's doing, or an operator's, nobody is let in any more: a kernel
 //! that reconnects has a filesystem and writes of before, and would put them on top of what the other
 //! one wrote. If it was not (readers came while this process was out of reach), the next client is
-//! let in unless another host has had the disk since.
+//! let in unless another host has had the disk since. The same holds when some client that had
+//! changed something left without a goodbye: it may come back and send what it has no answer to.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unavailable};
+use nbd_frontend::{
+    Account, DeviceError, Piece, SectorDevice, SectorExport, Unavailable, Unsettled,
+};
 use tokio::sync::{Mutex, watch};
 
 use super::attached::{AttachedDisk, Departure};
@@ -30,6 +33,9 @@ const REST_MAX: Duration = Duration::from_millis(50);
 pub(crate) struct NbdExport {
     attachments: Attachments,
     uri: OnceLock<String>,
+    /// The clients that may come back, of all attachments: whoever came first since then may have
+    /// been another one.
+    unsettled: Unsettled,
     /// What the clients share, if there are any. Clients that open take turns, which may last as
     /// long as an attach does: the first attaches, the others find it done.
     shared: Mutex<Option<Shared>>,
@@ -46,12 +52,20 @@ struct Shared {
     departure: Departure,
 }
 
+/// The disk as one NBD client uses it.
+#[derive(Debug)]
+pub(crate) struct ExportedDisk {
+    pub(super) disk: Arc<AttachedDisk>,
+    account: Account,
+}
+
 impl NbdExport {
     /// An export that nobody uses.
     pub(crate) fn new(attachments: Attachments) -> Self {
         Self {
             attachments,
             uri: OnceLock::new(),
+            unsettled: Unsettled::default(),
             shared: Mutex::new(None),
             latest: watch::Sender::new(None),
         }
@@ -68,7 +82,15 @@ impl NbdExport {
         Some(by.generation)
     }
 
-    /// Attaches, to go on from an earlier attachment if that was ended.
+    /// What a client gets of the attachment.
+    fn device(&self, disk: Arc<AttachedDisk>) -> ExportedDisk {
+        ExportedDisk {
+            disk,
+            account: self.unsettled.open(),
+        }
+    }
+
+    /// Attaches, to go on from an earlier attachment if there is one.
     async fn attach(&self, before: Option<Fence>) -> Result<AttachedDisk, AttachRefusal> {
         let uri = self
             .uri
@@ -95,19 +117,19 @@ impl NbdExport {
 }
 
 impl SectorExport for NbdExport {
-    type Device = Arc<AttachedDisk>;
+    type Device = ExportedDisk;
 
     fn sectors(&self) -> u64 {
         self.attachments.operations.sectors()
     }
 
-    async fn open(&self) -> Result<Arc<AttachedDisk>, Unavailable> {
+    async fn open(&self) -> Result<ExportedDisk, Unavailable> {
         let mut shared = self.shared.lock().await;
         if let Some(Shared { disk, departure }) = &mut *shared {
             if let Some(disk) = disk.upgrade()
                 && disk.ended().is_none()
             {
-                return Ok(disk);
+                return Ok(self.device(disk));
             }
             if let Some(by) = departure.over().await {
                 return Err(taken_over(by.generation));
@@ -115,7 +137,7 @@ impl SectorExport for NbdExport {
         }
         // Its clients may send again what they were not answered: only if nobody else came between.
         let before = shared.as_ref().map(|shared| &shared.departure);
-        let before = before.filter(|departure| departure.was_ended());
+        let before = before.filter(|before| before.was_ended() || self.unsettled.is_any());
         let before = before.map(Departure::own);
         let disk = match self.attach(before).await {
             Ok(disk) => disk,
@@ -128,25 +150,25 @@ impl SectorExport for NbdExport {
             departure: disk.departure(),
             disk: Arc::downgrade(&disk),
         });
-        Ok(disk)
+        Ok(self.device(disk))
     }
 }
 
-impl SectorDevice for AttachedDisk {
+impl SectorDevice for ExportedDisk {
     fn sectors(&self) -> u64 {
-        AttachedDisk::sectors(self)
+        self.disk.sectors()
     }
 
     async fn read(&self, first: u64, count: u64) -> Result<Vec<Piece>, DeviceError> {
-        Ok(pieces(AttachedDisk::read(self, first, count).await?))
+        Ok(pieces(self.disk.read(first, count).await?))
     }
 
     async fn write(&self, first: u64, data: Bytes) -> Result<(), DeviceError> {
-        Ok(AttachedDisk::write(self, first, data).await?)
+        Ok(self.disk.write(first, data).await?)
     }
 
     async fn discard(&self, first: u64, count: u64) -> Result<(), DeviceError> {
-        Ok(AttachedDisk::discard(self, first, count).await?)
+        Ok(self.disk.discard(first, count).await?)
     }
 
     /// A completed write is stable on a majority already; there is nothing left to flush.
@@ -155,7 +177,15 @@ impl SectorDevice for AttachedDisk {
     }
 
     async fn lost(&self) {
-        AttachedDisk::fenced(self).await;
+        self.disk.fenced().await;
+    }
+
+    fn asked_for_change(&self) {
+        self.account.asked_for_change();
+    }
+
+    fn said_goodbye(&self) {
+        self.account.said_goodbye();
     }
 }
 

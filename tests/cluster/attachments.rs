@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use atdd::wire::ClientCommand;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::classic::{Client, sector_of};
 use crate::machine::{Machine, PATIENCE};
 use crate::nbd::NbdClient;
 
 /// A cluster of three that serves, each process with an NBD socket of its own.
-fn with_exports() -> (Machine, [PathBuf; 3]) {
+pub(crate) fn with_exports() -> (Machine, [PathBuf; 3]) {
     let mut machine = Machine::new(3, "1MiB");
     let sockets = [2, 3].map(|rank| machine.path().join(format!("nbd-{rank}.sock")));
     machine.start(1, &[]);
@@ -41,6 +42,28 @@ pub(crate) fn until(what: &str, mut met: impl FnMut() -> bool) {
     }
 }
 
+/// The kinds of what every process runs, in order.
+pub(crate) fn kinds(machine: &Machine) -> Vec<Vec<String>> {
+    let listed = machine.command("attachments", &["--json"], &[]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let processes = listed["processes"].as_array().unwrap().iter();
+    let kinds = processes.map(|process| {
+        let attachments = process["attachments"].as_array().unwrap().iter();
+        let kind = |attachment: &Value| attachment["kind"].as_str().unwrap().to_owned();
+        let mut kinds: Vec<_> = attachments.map(kind).collect();
+        kinds.sort();
+        kinds
+    });
+    kinds.collect()
+}
+
+/// The process that runs what there is.
+pub(crate) fn coordinator(machine: &Machine) -> usize {
+    let listed = kinds(machine);
+    let coordinates = listed.iter().position(|kinds| !kinds.is_empty());
+    1 + coordinates.expect("it is attached")
+}
+
 #[test]
 fn the_second_export_is_refused_until_the_last_client_of_the_first_has_left() {
     let (machine, exports) = with_exports();
@@ -59,10 +82,10 @@ fn the_second_export_is_refused_until_the_last_client_of_the_first_has_left() {
         );
         assert!(refusal.contains(&expected), "{refusal}");
     }
-    drop(first);
+    first.goodbye();
     heard_of();
     assert!(NbdClient::open(&exports[1]).is_err(), "one is left");
-    drop(beside);
+    beside.goodbye();
     let mut second = NbdClient::open_in_time(&exports[1]);
     assert_eq!((second.read(1), second.read(2)), (1, 2));
     second.write(1, 3);
@@ -144,7 +167,7 @@ fn every_attachment_raises_the_generation_and_no_restart_forgets_it() {
     for generation in 1..=3 {
         let mut client = NbdClient::open_in_time(&exports[0]);
         client.write(1, 1);
-        drop(client);
+        client.goodbye();
         until("the generation", || {
             machine.generations() == [generation; 3]
         });

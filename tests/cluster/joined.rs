@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use atdd::domain::SECTOR_SIZE;
 use rustix::process::Signal;
-use serde_json::Value;
 
-use crate::attachments::{heard_of, until};
+use crate::attachments::{coordinator, heard_of, kinds, until};
 use crate::gateway::Gateway;
 use crate::machine::Machine;
 use crate::nbd::NbdClient;
@@ -63,7 +62,7 @@ fn a_gateway_sleeps(role: usize) {
     write_all(&mut second, W1);
     write_all(&mut second, W2);
     until("the end of its session", || {
-        attached(&machine).concat().len() == 1
+        kinds(&machine).concat().len() == 1
     });
     std::thread::sleep(PAUSE.saturating_sub(since.elapsed()));
     paused.wake();
@@ -78,8 +77,11 @@ fn a_gateway_sleeps(role: usize) {
     );
     let mut again = NbdClient::open_in_time(paused.socket());
     check_all(&mut again, W2);
-    drop((again, second));
-    found_by_others(&machine, other.socket());
+    again.goodbye();
+    second.goodbye();
+    let fresh = found_by_another(&machine);
+    check_all(&mut NbdClient::open_in_time(other.socket()), W2);
+    drop(fresh);
 }
 
 /// The process that coordinates both paths is paused, with the writes in the gateway's session.
@@ -90,9 +92,7 @@ fn what_a_joined_gateway_sent_to_a_process_that_slept_does_nothing() {
     let [left, other] = &gateways;
     let mut beside = NbdClient::open(left.socket()).unwrap();
     write_all(&mut first, W0);
-    let listed = attached(&machine);
-    let coordinates = listed.iter().position(|kinds| !kinds.is_empty());
-    let rank = 1 + coordinates.expect("it is attached");
+    let rank = coordinator(&machine);
 
     machine.signal(rank, Signal::STOP);
     leave_behind(first, &mut beside);
@@ -112,8 +112,16 @@ fn what_a_joined_gateway_sent_to_a_process_that_slept_does_nothing() {
     until("the next generation", || machine.generations() == [2; 3]);
     let mut again = NbdClient::open_in_time(left.socket());
     check_all(&mut again, W2);
-    drop((again, second));
-    found_by_others(&machine, other.socket());
+    again.goodbye();
+    second.goodbye();
+    let fresh = found_by_another(&machine);
+    for path in [left, other] {
+        let refused = NbdClient::open(path.socket());
+        assert!(refused.is_err(), "a client was lost there with its writes");
+    }
+    drop(fresh);
+    let started = Gateway::start(&machine, "started", &["--join", "disk"]);
+    check_all(&mut NbdClient::open_in_time(started.socket()), W2);
 }
 
 /// A cluster and a device of two paths, with a client on each: the opener's, and the joiner's.
@@ -126,7 +134,7 @@ fn two_paths() -> (Machine, [Gateway; 2], [NbdClient; 2]) {
         heard_of();
         client
     });
-    let mut listed = attached(&machine);
+    let mut listed = kinds(&machine);
     listed.retain(|kinds| !kinds.is_empty());
     assert_eq!(listed, [["exclusive", "joined"]], "one process runs both");
     assert_eq!(machine.generations(), [1; 3]);
@@ -147,21 +155,6 @@ fn leave_behind(mut first: NbdClient, beside: &mut NbdClient) {
         first.send_write(sector, OLD);
     }
     beside.send_write(BESIDE, OLD);
-}
-
-/// The kinds of what every process runs, in order.
-fn attached(machine: &Machine) -> Vec<Vec<String>> {
-    let listed = machine.command("attachments", &["--json"], &[]);
-    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    let processes = listed["processes"].as_array().unwrap().iter();
-    let kinds = processes.map(|process| {
-        let attachments = process["attachments"].as_array().unwrap().iter();
-        let kind = |attachment: &Value| attachment["kind"].as_str().unwrap().to_owned();
-        let mut kinds: Vec<_> = attachments.map(kind).collect();
-        kinds.sort();
-        kinds
-    });
-    kinds.collect()
 }
 
 fn write_all(client: &mut NbdClient, byte: u8) {
@@ -186,17 +179,21 @@ fn assert_unanswered(client: &mut NbdClient) {
 /// sees the disk even if those before were closed.
 fn stays(socket: &Path) {
     std::thread::sleep(WAKING);
-    check_all(&mut NbdClient::open_in_time(socket), W2);
+    let mut client = NbdClient::open_in_time(socket);
+    check_all(&mut client, W2);
+    client.goodbye();
 }
 
-/// A gateway that was never there before finds it, and so does `atdd read`.
-fn found_by_others(machine: &Machine, left: &Path) {
+/// Another host's gateway finds it, and so does `atdd read`.
+fn found_by_another(machine: &Machine) -> Gateway {
     let fresh = Gateway::start(machine, "fresh", &[]);
-    check_all(&mut NbdClient::open_in_time(fresh.socket()), W2);
-    check_all(&mut NbdClient::open_in_time(left), W2);
+    let mut client = NbdClient::open_in_time(fresh.socket());
+    check_all(&mut client, W2);
+    client.goodbye();
     let count = ALL.end.to_string();
     let read = machine.command("read", &["--sector", "0", "--count", &count], &[]);
     let said = String::from_utf8_lossy(&read.stderr);
     assert!(read.status.success(), "{said}");
     assert!(read.stdout == vec![W2; SECTOR_SIZE * ALL.count()], "{said}");
+    fresh
 }

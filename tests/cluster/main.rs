@@ -13,5 +13,6 @@ mod library;
 mod limits;
 mod machine;
 mod nbd;
+mod returning;
 mod service;
 mod tools;

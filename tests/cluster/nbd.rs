@@ -18,8 +18,10 @@ const ACKNOWLEDGED: u32 = 1;
 const ERROR: u32 = 1 << 31;
 const READ: u16 = 0;
 const WRITE: u16 = 1;
+const GOODBYE: u16 = 2;
 
-/// A client that uses the export, from its beginning to its drop.
+/// A client that uses the export, from its beginning to its drop. To be dropped is no goodbye: for
+/// the server it may come back.
 pub(crate) struct NbdClient {
     stream: UnixStream,
 }
@@ -82,6 +84,11 @@ impl NbdClient {
         self.stream.read_exact(&mut content).unwrap();
         assert!(content.iter().all(|byte| *byte == content[0]), "it is torn");
         content[0]
+    }
+
+    /// Leaves, and says that it won't send anything again.
+    pub(crate) fn goodbye(mut self) {
+        self.stream.write_all(&request(GOODBYE, 0)).unwrap();
     }
 
     /// Reads whatever comes until the server has closed the connection; whether a write was

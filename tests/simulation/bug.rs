@@ -66,10 +66,12 @@ pub(crate) enum Bug {
     SilenceForgiven,
     /// A device sends its requests again when another has had the disk since.
     MovedPastAnother,
+    /// A gateway that has lost its attachment does not ask whether another has had the disk since.
+    LostAttachmentForgotten,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::AcknowledgeBeforeStore,
         Self::NoWriteBack,
         Self::UnstableAnswers,
@@ -98,6 +100,7 @@ impl Bug {
         Self::MovedTooEarly,
         Self::SilenceForgiven,
         Self::MovedPastAnother,
+        Self::LostAttachmentForgotten,
     ];
 
     /// Whether it shows without any attachment.
@@ -254,7 +257,7 @@ impl Bug {
                     ..crowd.without_anybody()
                 };
             }
-            Self::MovedPastAnother => {
+            Self::MovedPastAnother | Self::LostAttachmentForgotten => {
                 *crowd = Crowd {
                     hosts: 1,
                     devices: 1,

@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub(crate) owner: OwnerId,
     /// The generation that it was attached under.
     pub(crate) continues: Option<Generation>,
+    /// A gateway's first generation of those that it went on from, one after the other.
+    pub(crate) unbroken: Option<Generation>,
     /// The session in which it was.
     pub(crate) attached_in: Option<u64>,
     /// The operations that it waits for, in the order in which they were begun.
@@ -83,6 +85,7 @@ impl Client {
             state: State::Away,
             owner: OwnerId([0; 16]),
             continues: None,
+            unbroken: None,
             attached_in: None,
             unanswered: Vec::new(),
             postponed: Vec::new(),

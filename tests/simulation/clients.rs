@@ -118,10 +118,11 @@ impl World {
             return;
         };
         if self.clients[client].owner == NOBODY {
-            let owner = self.new_owner();
+            let known = self.device_of(client).and_then(|at| self.devices[at].owner);
+            let owner = known.unwrap_or_else(|| self.new_owner());
             self.clients[client].owner = owner;
             if let Some(device) = self.device_of(client) {
-                self.devices[device].owners.insert(owner);
+                self.devices[device].owner = Some(owner);
             }
         }
         let state = &self.clients[client];
@@ -227,11 +228,18 @@ impl World {
     /// The client is attached. What it was not answered comes before everything else.
     fn attached(&mut self, client: usize, session: u64, fence: Fence) -> Result<(), String> {
         let stay = self.dice.between(1, self.scenario.crowd.stay_max);
-        let state = &mut self.clients[client];
+        let state = &self.clients[client];
+        let number = Some(fence.generation);
+        let mut others = self.clients.iter().enumerate();
+        let joined = state.continues == number
+            || others.any(|(at, other)| {
+                at != client && other.is_one_with(state) && other.continues == number
+            });
         let what = match (fence.is_exclusive(), state.sort, state.continues) {
             (true, Sort::Reader, _) => "reader under an exclusive generation",
             (false, Sort::Reader, _) => "reader under a shared generation",
-            (true, _, _) if fence.owner() != Some(state.owner) => "joined",
+            (true, _, None) if joined => "joined",
+            (true, _, Some(_)) if joined => "joined, continued",
             (true, _, None) => "exclusive",
             (true, _, Some(_)) => "exclusive, continued",
             (false, _, None) => "shared",
@@ -249,6 +257,8 @@ impl World {
         if state.sort != Sort::Reader {
             state.continues = Some(fence.generation);
         }
+        let unbroken = before.is_some() || self.bug == Some(Bug::LostAttachmentForgotten);
+        state.unbroken = state.unbroken.filter(|_| unbroken).or(state.continues);
         if !opened && self.bug != Some(Bug::UnconditionalRepeat) {
             self.give_up_changes(client)?;
         }
@@ -320,11 +330,11 @@ impl World {
     pub(crate) fn lost(&mut self, client: usize, session: u64) -> Result<(), String> {
         let notice = self.dice.between(0, self.scenario.crowd.notice_max);
         self.say_after(session, Question::Gone, notice);
-        let device = self.device_of(client);
-        if let Some(device) = device {
-            self.give_back(client, device);
+        if let Some(device) = self.device_of(client) {
+            self.lose_path(client, device);
+            return Ok(());
         }
-        if self.clients[client].state == State::Detaching(session) || device.is_some() {
+        if self.clients[client].state == State::Detaching(session) {
             self.begin_anew(client);
             return Ok(());
         }
@@ -356,6 +366,7 @@ impl World {
         state.state = State::Away;
         state.owner = NOBODY;
         state.continues = None;
+        state.unbroken = None;
         self.think_soon(client);
     }
 

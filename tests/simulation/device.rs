@@ -7,8 +7,14 @@
 //! what goes over the new one, so that no fence tells them apart. It is time that does: a process
 //! takes nothing of a session that was silent for too long, and a kernel waits for longer than that
 //! before it sends a request again, unless it can be sure that the session is over.
+//!
+//! Whether another host has had the disk since, a gateway knows for as long as it remembers: all
+//! gateways of a device are one owner, and one that has lost its attachment goes on from that only
+//! if no other owner's came between. So whatever its device was not answered since a gateway first
+//! attached may go over it. One that was fenced is started again, which is for the operator to do
+//! once nothing older is left to be sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use atdd::domain::{Generation, OwnerId};
 
@@ -25,8 +31,8 @@ pub(crate) struct Device {
     pub(crate) moving: Vec<Moving>,
     /// When each request was sent last.
     sent: BTreeMap<usize, u64>,
-    /// All that its gateways ever were.
-    pub(crate) owners: BTreeSet<OwnerId>,
+    /// All of its gateways, once one has attached.
+    pub(crate) owner: Option<OwnerId>,
 }
 
 /// A request that was not answered over the path that it took.
@@ -125,7 +131,7 @@ impl World {
         } in due
         {
             let change = self.history.record(number).kind != Kind::Read;
-            if change && self.was_anothers(device, under, fence) {
+            if change && self.was_anothers(client, under, fence) {
                 self.tally.count("moving change given up");
                 self.history.cut_off(number)?;
                 continue;
@@ -160,11 +166,27 @@ impl World {
     }
 
     /// Whether another has had the disk between a device's generations: a request of the first is
-    /// not sent again under the second, since it may have happened, been seen and overwritten.
-    fn was_anothers(&self, device: usize, under: Generation, fence: Generation) -> bool {
-        let own = &self.devices[device].owners;
-        let anothers = self.ledger.was_anothers(under, fence, own);
-        anothers && self.bug != Some(Bug::MovedPastAnother)
+    /// not sent again under the second, since it may have happened, been seen and overwritten. The
+    /// operator knows, of what was before the gateway attached; it does, of what came later.
+    fn was_anothers(&self, client: usize, under: Generation, fence: Generation) -> bool {
+        let known = self.clients[client].unbroken;
+        if known.is_some_and(|since| since <= under) || self.bug == Some(Bug::MovedPastAnother) {
+            return false;
+        }
+        let device = self.device_of(client).expect("it is a gateway");
+        let own = self.devices[device].owner.expect("it has attached");
+        self.ledger.was_anothers(under, fence, own)
+    }
+
+    /// A gateway has lost its attachment, and its client the connection.
+    pub(crate) fn lose_path(&mut self, client: usize, device: usize) {
+        self.give_back(client, device);
+        let state = &mut self.clients[client];
+        state.state = State::Away;
+        if self.bug == Some(Bug::LostAttachmentForgotten) {
+            state.continues = None;
+        }
+        self.think_soon(client);
     }
 
     /// How long a kernel waits for an answer: longer than a process waits for a word.

@@ -1,6 +1,6 @@
 //! Who was granted which generation, and what may not be so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use atdd::domain::{Fence, Generation, OwnerId};
 
@@ -44,19 +44,14 @@ impl Ledger {
     }
 
     /// Whether anybody else has had the disk after the one generation and before the other.
-    pub(crate) fn was_anothers(
-        &self,
-        after: Generation,
-        before: Generation,
-        own: &BTreeSet<OwnerId>,
-    ) -> bool {
+    pub(crate) fn was_anothers(&self, after: Generation, before: Generation, own: OwnerId) -> bool {
         let after = Generation(after.0 + 1);
         let mut owners = (after < before)
             .then(|| self.grants.range(after..before))
             .into_iter()
             .flatten()
             .map(|(_, (_, fence))| fence.owner());
-        owners.any(|owner| owner.is_none_or(|owner| !own.contains(&owner)))
+        owners.any(|owner| owner != Some(own))
     }
 
     /// Whether generations were what they ought to be.

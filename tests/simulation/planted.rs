@@ -151,3 +151,8 @@ fn taking_what_a_silent_session_has_left_is_found() {
 fn moving_requests_past_another_owner_is_found() {
     is_found(Bug::MovedPastAnother);
 }
+
+#[test]
+fn forgetting_a_lost_attachment_of_a_device_is_found() {
+    is_found(Bug::LostAttachmentForgotten);
+}

@@ -76,7 +76,7 @@ fn receive(incoming: &mut Incoming, socket: &mut Dripping) -> Vec<Result<Arrival
     while idle < 4 {
         match incoming.poll_next(&TERMS, &mut cx) {
             Poll::Ready(arrival) => {
-                let is_last = matches!(arrival, Err(_) | Ok(Arrival::End));
+                let is_last = matches!(arrival, Err(_) | Ok(Arrival::Goodbye | Arrival::End));
                 arrivals.push(arrival);
                 if is_last {
                     break;
@@ -130,7 +130,10 @@ fn nothing_is_read_after_a_disconnect() {
     let stream = [request(2, 1, 0), write(2, 10)].concat();
     let mut socket = Dripping::new(stream, vec![28]);
     let arrivals = receive(&mut incoming(), &mut socket);
-    assert!(matches!(arrivals[..], [Ok(Arrival::End)]), "{arrivals:?}");
+    assert!(
+        matches!(arrivals[..], [Ok(Arrival::Goodbye)]),
+        "{arrivals:?}"
+    );
     assert_eq!(socket.at, 28);
 }
 
@@ -209,7 +212,7 @@ proptest! {
                     prop_assert!(found == cookie && cookie % 3 == 2);
                     prop_assert_eq!(refusal.code, ErrorCode::Invalid);
                 }
-                Arrival::End => prop_assert!(false, "the end came early"),
+                Arrival::Goodbye | Arrival::End => prop_assert!(false, "the end came early"),
             }
         }
     }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use nbd_frontend::memory::MemoryDevice;
-use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unavailable};
+use nbd_frontend::{
+    Account, DeviceError, Piece, SectorDevice, SectorExport, Unavailable, Unsettled,
+};
 use tokio::sync::watch;
 
 pub(crate) const SECTORS: u64 = 1024;
@@ -37,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) memory: Arc<MemoryDevice>,
     /// The size of devices opened from now on; the export itself says [`SECTORS`].
     pub(crate) device_sectors: AtomicU64,
+    /// The clients that may come back.
+    pub(crate) unsettled: Unsettled,
     answer: watch::Sender<Answer>,
     /// How many devices were lost: all that were opened before this.
     lost: watch::Sender<usize>,
@@ -48,6 +52,7 @@ impl Desk {
         Self {
             memory: Arc::new(MemoryDevice::new(2 * SECTORS)),
             device_sectors: AtomicU64::new(SECTORS),
+            unsettled: Unsettled::default(),
             answer: watch::Sender::new(answer),
             lost: watch::Sender::new(0),
             counts: Arc::default(),
@@ -113,6 +118,7 @@ impl SectorExport for Desk {
             sectors: self.device_sectors.load(Ordering::SeqCst),
             number: self.counts.opened.fetch_add(1, Ordering::SeqCst),
             lost: self.lost.subscribe(),
+            account: self.unsettled.open(),
             counts: Arc::clone(&self.counts),
         })
     }
@@ -124,6 +130,7 @@ pub(crate) struct Given {
     sectors: u64,
     number: usize,
     lost: watch::Receiver<usize>,
+    account: Account,
     counts: Arc<Counts>,
 }
 
@@ -159,5 +166,13 @@ impl SectorDevice for Given {
         if lost.wait_for(|lost| *lost > self.number).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    fn asked_for_change(&self) {
+        self.account.asked_for_change();
+    }
+
+    fn said_goodbye(&self) {
+        self.account.said_goodbye();
     }
 }

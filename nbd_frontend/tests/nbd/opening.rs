@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use nbd_frontend::{Address, Options, Server};
 
 use crate::client::{
-    CACHE, Client, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, READ, REP_ACK,
-    REP_ERR_POLICY, REP_ERR_UNSUP, REP_SERVER, WRITE, header, option_bytes, pattern,
+    CACHE, Client, ENOSPC, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, READ, REP_ACK,
+    REP_ERR_POLICY, REP_ERR_UNSUP, REP_SERVER, TRIM, WRITE, WRITE_ZEROES, header, option_bytes,
+    pattern,
 };
 use crate::desk::{Answer, Desk, SECTORS};
 use crate::served::{Served, any_port, eventually, options, serve_export};
@@ -357,4 +358,65 @@ fn no_device_is_left_when_the_server_is_dropped() {
     eventually("the end", || desk.in_use() == 0 && desk.opening() == 0);
     busy.expect_closed();
     waiting.expect_closed();
+}
+
+/// What a client wrote may have been carried out without its hearing so; then it writes it again as
+/// soon as it is back.
+#[test]
+fn whoever_changes_something_and_leaves_without_goodbye_may_come_back() {
+    let server = serve(Answer::Open);
+    let desk = &server.device;
+    let gone = || eventually("the end of the client", || desk.in_use() == 0);
+    drop(Client::greet(&server, 3));
+    let mut client = Client::simple(&server);
+    client.read(0, 4096);
+    assert_eq!(
+        client.call(0, WRITE_ZEROES, 2 * SECTORS * SECTOR, 4096),
+        ENOSPC
+    );
+    drop(client);
+    gone();
+    assert!(!desk.unsettled.is_any(), "it has changed nothing");
+
+    for kind in [WRITE, WRITE_ZEROES, TRIM] {
+        let mut client = Client::simple(&server);
+        if kind == WRITE {
+            assert_eq!(client.write(0, &pattern(1, 4096)), 0);
+        } else {
+            assert_eq!(client.call(0, kind, 0, 4096), 0);
+        }
+        assert!(desk.unsettled.is_any(), "it is there");
+        client.disconnect();
+        gone();
+        assert!(!desk.unsettled.is_any(), "it has said goodbye");
+    }
+
+    let mut client = Client::simple(&server);
+    client.half_close();
+    client.expect_closed();
+    gone();
+    let mut client = Client::simple(&server);
+    client.send_write(1, 0, &pattern(1, 4096));
+    assert_eq!(client.simple_reply(), (0, 1));
+    client.half_close();
+    client.expect_closed();
+    gone();
+    assert!(desk.unsettled.is_any(), "an end is no goodbye");
+}
+
+/// Where a change is held up before it gets to the device, and never does.
+#[test]
+fn a_change_counts_from_its_arrival_on() {
+    let server = serve(Answer::Open);
+    let desk = &server.device;
+    desk.memory.hold();
+    let mut client = Client::simple(&server);
+    // Less than a sector, which is read first.
+    client.send_write(1, 10, &pattern(1, 10));
+    eventually("its arrival", || desk.unsettled.is_any());
+    desk.lose_devices();
+    client.expect_closed();
+    eventually("the end of the client", || desk.in_use() == 0);
+    assert!(desk.unsettled.is_any());
+    desk.memory.release();
 }

@@ -274,14 +274,118 @@ fn gateways_of_one_device_join_where_the_first_runs() {
 #[test]
 fn a_new_session_of_the_same_client_has_a_generation_of_its_own() {
     let mut bench = Bench::new(3);
-    let fence = bench.hold(0, attach(7, KEYED));
-    let again = Attach {
-        continues: Some(fence.generation),
-        ..attach(7, KEYED)
-    };
-    let newer = bench.hold(1, again);
+    let fence = bench.hold(0, attach(7, EXCLUSIVE));
+    let newer = bench.hold(1, goes_on(EXCLUSIVE, fence));
     assert_eq!(newer, own(2, 7, 1));
     assert_eq!(bench.keeper.attachments().len(), 1);
+}
+
+/// What owner 7 asks for to go on.
+fn goes_on(kind: AttachKind, from: Fence) -> Attach {
+    Attach {
+        continues: Some(from.generation),
+        ..attach(7, kind)
+    }
+}
+
+/// A gateway that had lost its session joined another one of its device, or opened a generation of
+/// its own, without asking who had had the disk meanwhile; and its client sent again what the next
+/// host had overwritten.
+#[test]
+fn a_gateway_that_goes_on_joins_once_a_majority_says_that_nobody_came_between() {
+    let foreign = exclusive(9, 3, 9);
+    let by = Generation(9);
+    for (answer, outcome) in [
+        (Answer::Opened, None),
+        (
+            Answer::Refused { fence: foreign },
+            Some(AttachRefusal::Fenced { by }),
+        ),
+    ] {
+        let mut bench = Bench::new(3);
+        let fence = bench.hold(0, attach(7, KEYED));
+        bench.attach(1, goes_on(KEYED, fence));
+        let continues = Some(fence.generation);
+        let open = |to| asks(to, id(1, 1), fence, Question::Open { continues });
+        let out = bench.out();
+        assert!(out.contains(&open(2)) && out.contains(&open(3)), "{out:?}");
+        assert!(!out.contains(&Output::Record { fence }), "it runs already");
+        assert_eq!(bench.outcomes(), []);
+        bench.answer(2, id(1, 1), answer);
+        let id = AttachmentId;
+        match outcome {
+            None => {
+                let granted = Output::Granted { id: id(1), fence };
+                assert_eq!(bench.outcomes(), [granted]);
+                assert_eq!(bench.keeper.attachments().len(), 2);
+            }
+            Some(refusal) => {
+                let fenced = Output::Fenced {
+                    id: id(0),
+                    by: foreign,
+                };
+                assert_eq!(bench.outcomes(), [refused(1, refusal), fenced]);
+            }
+        }
+    }
+}
+
+/// This process alone remembers who came between.
+#[test]
+fn a_gateway_that_goes_on_past_another_owner_is_refused_though_its_own_runs() {
+    let mut bench = Bench::new(3);
+    let first = bench.hold(0, attach(7, KEYED));
+    bench.step(Input::Detach {
+        id: AttachmentId(0),
+    });
+    bench.hold(1, attach(9, EXCLUSIVE));
+    bench.step(Input::Detach {
+        id: AttachmentId(1),
+    });
+    let fence = bench.hold(2, attach(7, KEYED));
+    bench.attach(3, goes_on(KEYED, first));
+    let by = fence.generation;
+    let refusal = AttachRefusal::Fenced { by };
+    assert_eq!(bench.outcomes(), [refused(3, refusal)]);
+    bench.attach(4, goes_on(KEYED, fence));
+    bench.answer(2, id(4, 1), Answer::Opened);
+    let id = AttachmentId(4);
+    assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
+}
+
+#[test]
+fn whom_a_gateway_was_about_to_join_may_leave() {
+    let mut bench = Bench::new(3);
+    let fence = bench.hold(0, attach(7, KEYED));
+    bench.attach(1, goes_on(KEYED, fence));
+    bench.step(Input::Detach {
+        id: AttachmentId(0),
+    });
+    bench.answer(2, id(1, 1), Answer::Opened);
+    assert_eq!(bench.outcomes(), [refused(1, AttachRefusal::Contended)]);
+    assert_eq!(bench.hold(2, goes_on(KEYED, fence)), own(2, 7, 2));
+}
+
+/// Each would end what the other was about to be granted, and try again.
+#[test]
+fn gateways_of_one_device_do_not_overtake_each_other_even_if_they_insist() {
+    for insists in [false, true] {
+        let mut wanted = attach(7, KEYED);
+        wanted.take_over = insists;
+        wanted.continues = insists.then_some(Generation(0));
+        let mut bench = Bench::new(3);
+        for number in 0..2 {
+            bench.attach(number, wanted);
+            bench.heard(2, number, Fence::INITIAL, &[]);
+            bench.heard(3, number, Fence::INITIAL, &[]);
+        }
+        assert_eq!(bench.outcomes(), [refused(1, AttachRefusal::Contended)]);
+        bench.complete();
+        bench.answer(2, id(0, 1), Answer::Opened);
+        let fence = own(1, 7, 0);
+        let id = AttachmentId(0);
+        assert_eq!(bench.outcomes(), [Output::Granted { id, fence }]);
+    }
 }
 
 #[test]

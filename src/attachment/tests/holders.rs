@@ -170,24 +170,43 @@ fn a_client_is_not_refused_by_its_own_earlier_session() {
     };
     bench.answered(1, &[]).answered(3, &[own]);
     assert_eq!(bench.bar(attach(EXCLUSIVE)), Bar::None);
-    bench.runs(0, 1, KEYED).runs(1, 2, KEYED);
+    bench.runs(0, 1, EXCLUSIVE).runs(1, 2, AttachKind::Shared);
     bench.answered(2, &bench.holders.known(Generation(4)));
-    assert_eq!(bench.bar(attach(KEYED)), Bar::None);
-    assert_eq!(bench.holders.joined(&attach(KEYED)), None, "rule 6");
+    assert_eq!(bench.bar(attach(EXCLUSIVE)), Bar::None);
+    assert_eq!(bench.holders.joined(&attach(EXCLUSIVE)), None, "rule 6");
 }
 
 #[test]
-fn the_gateways_of_one_device_go_where_the_first_is() {
+fn the_gateways_of_one_device_go_where_the_first_is_even_if_they_insist() {
     let keyed = Holder {
         kind: KEYED,
+        owner: attach(KEYED).owner,
         ..held(4)
     };
     let mut bench = Bench::new(3);
-    bench.answered(1, &[]).answered(3, &[keyed]);
     let process = rank(3);
-    assert_eq!(
-        bench.bar(attach(KEYED)),
-        Bar::Refused(AttachRefusal::Elsewhere { process })
+    let elsewhere = Bar::Refused(AttachRefusal::Elsewhere { process });
+    bench.told(3, &[keyed.clone()]).answered(1, &[]);
+    bench.holders.connected(rank(3));
+    for (take_over, continues) in [(false, None), (true, None), (false, Some(Generation(2)))] {
+        let attach = Attach {
+            take_over,
+            continues,
+            ..attach(KEYED)
+        };
+        bench.answers.remove(&rank(3));
+        assert_eq!(bench.bar(attach), Bar::Unsure);
+        bench.answered(3, &[keyed.clone()]);
+        assert_eq!(bench.bar(attach), elsewhere);
+        bench.answered(3, &[]);
+        assert_eq!(bench.bar(attach), Bar::None);
+    }
+    bench.answered(
+        3,
+        &[Holder {
+            kind: KEYED,
+            ..held(4)
+        }],
     );
     let other = AttachKind::Exclusive {
         join: Some(JoinKey([2; 32])),
@@ -211,7 +230,7 @@ fn what_runs_here_is_joined_here() {
     assert_eq!(bench.holders.joined(&attach(AttachKind::Shared)), None);
     let mut continuing = attach(KEYED);
     continuing.continues = Some(Generation(4));
-    assert_eq!(bench.holders.joined(&continuing), None, "rule 6");
+    assert_eq!(bench.holders.joined(&continuing), fence, "once confirmed");
     bench.holders.end(AttachmentId(1));
     assert_eq!(bench.holders.joined(&attach(KEYED)), None);
 }

@@ -49,7 +49,10 @@ impl Run {
 
     fn person(&mut self, kind: AttachKind) -> usize {
         let mut owner = [0; 16];
-        owner[0] = u8::try_from(self.people.len()).unwrap();
+        owner[0] = match kind {
+            KEYED => u8::MAX,
+            _ => u8::try_from(self.people.len()).unwrap(),
+        };
         self.people.push(Person {
             owner: OwnerId(owner),
             kind,

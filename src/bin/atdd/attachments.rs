@@ -31,7 +31,8 @@ pub(crate) struct Attachments {
 
     /// End the attachments of this owner, as if another had taken the disk over
     ///
-    /// What they have not been answered by then may or may not happen.
+    /// What they have not been answered by then may or may not happen. The gateways of one device
+    /// (`atdd nbd --join`) are one owner: they are ended together.
     #[arg(long, value_name = "OWNER")]
     release: Option<OwnerId>,
 }

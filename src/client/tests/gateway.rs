@@ -163,37 +163,70 @@ async fn whoever_was_fenced_and_left_at_once_is_not_let_in_either() {
     assert!(refused.0.contains("generation 2"), "{refused}");
 }
 
-/// It may have been the device's other gateway that went on through another process, or another
-/// host; whoever opens a generation of his own does not know.
+/// A gateway of a joined device that has lost its attachment, in which way soever, does not know by
+/// itself who has had the disk since; and what its client sends may be what another path was sent
+/// before. It let clients in who undid what another host had written.
 #[tokio::test(start_paused = true)]
-async fn a_gateway_of_a_joined_device_that_was_fenced_only_joins() {
-    let mut stage = stage(3);
+async fn a_gateway_of_a_joined_device_goes_on_only_if_nobody_had_the_disk() {
     let options = AttachOptions::join("disk", b"secret");
-    let (gateway, device, process, owner) = opened(&mut stage, options).await;
-    let other = OwnerId([7; 16]);
-    let by = fence(2, other);
-    process.answer(SessionAnswer::Fenced { by }).await;
-    device.lost().await;
-    for joins in [false, true] {
+    for (own, fenced) in [(None, false), (None, true), (Some(true), false)] {
+        let mut stage = stage(3);
+        let (gateway, device, process, owner) = opened(&mut stage, options).await;
+        if own.is_some() {
+            // Another gateway of the device went on through another process.
+            let by = fence(2, owner);
+            process.answer(SessionAnswer::Fenced { by }).await;
+        } else {
+            drop(process);
+        }
+        device.lost().await;
+        drop(device);
         let opening = Arc::clone(&gateway);
         let opening = tokio::spawn(async move { opening.open().await });
         let mut process = stage.session().await;
         let attach = process.attach().await;
-        assert_ne!(attach.owner, owner);
-        assert_eq!(attach.continues, None);
-        let opener = if joins { other } else { attach.owner };
-        process.grant(fence(3, opener)).await;
-        if joins {
-            drop(opening.await.unwrap().unwrap());
-            assert_eq!(process.question().await, SessionQuestion::Detach);
-        } else {
-            assert_eq!(process.question().await, SessionQuestion::Detach);
-            process.answer(SessionAnswer::Detached).await;
+        let going_on = (owner, Some(Generation(1)));
+        assert_eq!((attach.owner, attach.continues), going_on);
+        if fenced {
+            let refusal = AttachRefusal::Fenced { by: Generation(5) };
+            process.answer(SessionAnswer::AttachRefused(refusal)).await;
             let refused = opening.await.unwrap().unwrap_err();
-            assert!(refused.0.contains("generation 2"), "{refused}");
+            assert!(refused.0.contains("generation 5"), "{refused}");
+            assert!(gateway.open().await.is_err());
+            stage.no_session();
+        } else {
+            process.grant(fence(3, owner)).await;
+            opening.await.unwrap().unwrap();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_of_a_joined_device_that_another_host_fenced_lets_nobody_in() {
+    let mut stage = stage(3);
+    let options = AttachOptions::join("disk", b"secret");
+    let (gateway, device, process, _) = opened(&mut stage, options).await;
+    let by = fence(2, OwnerId([7; 16]));
+    process.answer(SessionAnswer::Fenced { by }).await;
+    device.lost().await;
+    let refused = gateway.open().await.unwrap_err();
+    assert!(refused.0.contains("generation 2"), "{refused}");
+    stage.no_session();
+}
+
+/// It has said that it sends nothing again, over whichever gateway.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_of_a_joined_device_whose_clients_said_goodbye_begins_anew() {
+    let mut stage = stage(3);
+    let options = AttachOptions::join("disk", b"secret");
+    let (gateway, device, mut process, owner) = opened(&mut stage, options).await;
+    device.said_goodbye();
     drop(device);
+    assert_eq!(process.question().await, SessionQuestion::Detach);
+    process.answer(SessionAnswer::Detached).await;
+    let _opening = open(&gateway);
+    let attach = stage.session().await.attach().await;
+    assert_eq!((attach.owner, attach.continues), (owner, None));
 }
 
 /// Its clients have left, with writes that are never done.
@@ -239,6 +272,24 @@ async fn a_gateway_takes_the_disk_over_once() {
     }
 }
 
+/// The first client leaves when the disk is granted to it, and nobody knows whether that was heard.
+/// The next one took the disk over again, from whoever had come since.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_in_the_middle_of_a_take_over_has_had_it() {
+    let mut stage = stage(3);
+    let mut options = AttachOptions::exclusive();
+    options.take_over = true;
+    let gateway = gateway(&stage, options);
+    let leaving = open(&gateway);
+    let mut process = stage.session().await;
+    let attach = process.attach().await;
+    assert!(attach.take_over);
+    leaving.abort();
+    assert!(leaving.await.is_err());
+    let _next = open(&gateway);
+    assert!(!stage.session().await.attach().await.take_over);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shared_ones() {
     for shared in [false, true] {
@@ -279,6 +330,7 @@ async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shar
 /// A client that leaves with a write under way; its device, and the write.
 async fn leaves(device: GatewayDevice, process: &mut Process) {
     let device = Arc::new(device);
+    device.asked_for_change();
     let writing = Arc::clone(&device);
     let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
     assert_eq!(in_words(&process.questions().await), "write 0+1");
@@ -339,4 +391,63 @@ async fn whoever_left_unanswered_comes_back_only_if_nobody_had_the_disk() {
             assert_eq!(attach.continues, Some(Generation(2)));
         }
     }
+}
+
+/// What a client changed, was answered, and perhaps never heard: it says so itself when it has.
+#[tokio::test(start_paused = true)]
+async fn whoever_changed_something_and_left_without_goodbye_comes_back_by_the_same_rule() {
+    for (change, goodbye) in [(true, false), (true, true), (false, false)] {
+        let mut stage = stage(3);
+        let options = AttachOptions::exclusive();
+        let (gateway, device, mut process, owner) = opened(&mut stage, options).await;
+        let device = Arc::new(device);
+        if change {
+            device.asked_for_change();
+            let writing = Arc::clone(&device);
+            let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+            let question = process.question().await;
+            process.done(&question).await;
+            writing.await.unwrap().unwrap();
+        }
+        if goodbye {
+            device.said_goodbye();
+        }
+        drop(device);
+        assert_eq!(process.question().await, SessionQuestion::Detach);
+        process.answer(SessionAnswer::Detached).await;
+        let _opening = open(&gateway);
+        let attach = stage.session().await.attach().await;
+        let unsettled = change && !goodbye;
+        let continues = unsettled.then_some(Generation(1));
+        assert_eq!(attach.continues, continues);
+        assert_eq!(attach.owner == owner, unsettled);
+    }
+}
+
+/// It was answered; only what is not answered at all is owed to anybody. An error used to count for
+/// ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_answered_with_an_error_and_says_goodbye_owes_nothing() {
+    let mut stage = stage(3);
+    let mut options = AttachOptions::exclusive();
+    options.deadline = Some(Duration::from_secs(1));
+    let (gateway, device, mut process, _) = opened(&mut stage, options).await;
+    let device = Arc::new(device);
+    device.asked_for_change();
+    let writing = Arc::clone(&device);
+    let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+    let question = process.question().await;
+    for _ in 0..11 {
+        sleep(Duration::from_millis(100)).await;
+        process.answer(SessionAnswer::Heartbeat).await;
+    }
+    assert!(matches!(writing.await.unwrap(), Err(DeviceError::Io(_))));
+    process.done(&question).await;
+    device.said_goodbye();
+    drop(device);
+    assert_eq!(process.question().await, SessionQuestion::Detach);
+    process.answer(SessionAnswer::Detached).await;
+    let _opening = open(&gateway);
+    let attach = stage.session().await.attach().await;
+    assert_eq!(attach.continues, None);
 }
