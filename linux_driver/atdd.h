@@ -59,7 +59,7 @@ struct atdd_options {
 	enum atdd_attach_mode attach;
 };
 
-#define ATDD_DEFAULT_OPTIONS { .connections = 1, .queue_depth = 128 }
+#define ATDD_DEFAULT_OPTIONS { .connections = 4, .queue_depth = 128 }
 
 /* The driver's part of a struct request. */
 struct atdd_request {

@@ -206,7 +206,6 @@ class Way:
         else:
             text = of.config.read_text(encoding="utf-8")
             ports = re.findall(r'"127\.0\.0\.1:(\d+)"', text)[:cluster.PROCESSES]
-            self.settings["OPTIONS"] = "connections=1"
             self.settings["PROCESSES"] = ",".join(f"10.0.2.2:{port}" for port in ports)
             key = of.directory / "key"
             key.write_bytes((of.config.parent / "client.key").read_bytes())
