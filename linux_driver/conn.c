@@ -482,6 +482,12 @@ static int lead(struct atdd_connection *connection)
 		error = attach(connection, &attached);
 	if (!error)
 		error = take_terms(connection, &attached);
+	/*
+	 * What was sent before may still be on its way to this process, and may
+	 * be repeated only where that comes too late.
+	 */
+	if (!error && connection->generation <= device->generation)
+		error = -EAGAIN;
 	if (error == -EOPNOTSUPP && !device->generation) {
 		if (!device->sectors)
 			device->sectors = device->options.size_bytes >> ATDD_SECTOR_SHIFT;
