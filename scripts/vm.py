@@ -5,17 +5,16 @@ import contextlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import cluster
 import vm_image
 from cluster import Cluster, free_ports
+from vm_faults import Control, Kills, Liar
 
 GUEST = Path("scripts/guest")
 # What the kernel says when something is wrong with it, or with a module.
@@ -124,74 +123,6 @@ class Gateway:
         self.child.wait(timeout=60)
 
 
-class Kills(threading.Thread):
-    """Kills the processes of a cluster in turn and starts them again, until it is stopped."""
-
-    def __init__(self, of):
-        super().__init__()
-        self.of = of
-        self.count = 0
-        self.over = threading.Event()
-        self.start()
-
-    def run(self):
-        while not self.over.wait(5):
-            rank = self.count % cluster.PROCESSES + 1
-            self.of.kill(rank)
-            time.sleep(2)
-            self.of.start(rank)
-            self.of.wait_for_status(0)
-            self.count += 1
-
-    def stop(self):
-        self.over.set()
-        self.join()
-        return self.count
-
-
-class Control(threading.Thread):
-    """Does to a cluster what a guest asks for, one line each: pause, continue, kill or start RANK,
-    take-over."""
-
-    def __init__(self, of):
-        super().__init__(daemon=True)
-        self.of = of
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.start()
-
-    def run(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                with connection, connection.makefile("rw") as stream:
-                    stream.write(self.obey(stream.readline().split()) + "\n")
-
-    def obey(self, words):
-        match words:
-            case ["pause"]:
-                for rank in self.of.children:
-                    self.of.signal(rank, signal.SIGSTOP)
-            case ["continue"]:
-                for rank in self.of.children:
-                    self.of.signal(rank, signal.SIGCONT)
-                self.of.wait_for_status(0)
-            case ["kill", rank]:
-                self.of.kill(int(rank))
-            case ["start", rank]:
-                self.of.start(int(rank))
-                self.of.wait_for_status(0)
-            case ["take-over"]:
-                subprocess.run([cluster.ATDD, "write", "--config", self.of.config, "--sector", "9",
-                                "--take-over"], input=bytes(4096), check=True)
-            case _:
-                return f"unknown: {words}"
-        return "done"
-
-    def stop(self):
-        self.listener.close()
-
-
 class Way:
     """A way to the disk: what a guest is given for it."""
 
@@ -268,6 +199,22 @@ class Run:
             self.cut_off(way, kernel, kind)
         self.started.close()
 
+    def use_module_with_liars(self, kernel):
+        """The module among liars, by either protocol: whatever they say, the data are right."""
+        of = self.cluster(f"liars-{kernel.version}")
+        way = self.way("driver", kernel, of)
+        liars = [Liar(int(each.rsplit(":", 1)[1])) for each in way.settings["PROCESSES"].split(",")]
+        for each in liars:
+            self.started.callback(each.stop)
+        way.settings["PROCESSES"] = ",".join(f"10.0.2.2:{each.port}" for each in liars)
+        for mode in ("exclusive", "classic"):
+            way.settings["OPTIONS"] = f"attach={mode}"
+            self.must_pass(self.guest(kernel, way, "verify", {"FIO_SIZE": "32m"}), 300)
+            print(f"vm: {sum(each.lies for each in liars)} lies so far", flush=True)
+        if not all(each.lies for each in liars):
+            sys.exit("a liar never lied")
+        self.started.close()
+
     def use_module(self, kernel, short):
         """What only concerns the module."""
         of = self.cluster(f"module-{kernel.version}")
@@ -338,6 +285,7 @@ def main():
                 run.use(arguments.command, kernel, series in arguments.short)
                 if arguments.command == "driver":
                     run.use_module(kernel, series in arguments.short)
+                    run.use_module_with_liars(kernel)
     print(f"vm: all is well after {time.monotonic() - begin:.0f} s")
     shutil.rmtree(run.directory)
 

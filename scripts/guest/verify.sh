@@ -1,0 +1,1 @@
+verify_with_fio "$FIO_SIZE"

@@ -1,0 +1,129 @@
+"""What goes wrong around a guest: processes die and stop, and somebody in between lies."""
+
+import contextlib
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import cluster
+
+
+class Kills(threading.Thread):
+    """Kills the processes of a cluster in turn and starts them again, until it is stopped."""
+
+    def __init__(self, of):
+        super().__init__()
+        self.of = of
+        self.count = 0
+        self.over = threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.over.wait(5):
+            rank = self.count % cluster.PROCESSES + 1
+            self.of.kill(rank)
+            time.sleep(2)
+            self.of.start(rank)
+            self.of.wait_for_status(0)
+            self.count += 1
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        return self.count
+
+
+class Control(threading.Thread):
+    """Does to a cluster what a guest asks for, one line each: pause, continue, kill or start RANK,
+    take-over."""
+
+    def __init__(self, of):
+        super().__init__(daemon=True)
+        self.of = of
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                with connection, connection.makefile("rw") as stream:
+                    stream.write(self.obey(stream.readline().split()) + "\n")
+
+    def obey(self, words):
+        match words:
+            case ["pause"]:
+                for rank in self.of.children:
+                    self.of.signal(rank, signal.SIGSTOP)
+            case ["continue"]:
+                for rank in self.of.children:
+                    self.of.signal(rank, signal.SIGCONT)
+                self.of.wait_for_status(0)
+            case ["kill", rank]:
+                self.of.kill(int(rank))
+            case ["start", rank]:
+                self.of.start(int(rank))
+                self.of.wait_for_status(0)
+            case ["take-over"]:
+                subprocess.run([cluster.ATDD, "write", "--config", self.of.config, "--sector", "9",
+                                "--take-over"], input=bytes(4096), check=True)
+            case _:
+                return f"unknown: {words}"
+        return "done"
+
+    def stop(self):
+        self.listener.close()
+
+
+class Liar:
+    """Passes connections on to a process, and now and then changes what that says: a bit, some bytes
+    too many, or the end of the connection."""
+
+    # Of what a process says, in bytes, from one lie to the next; on average.
+    HONEST_BYTES = 1 << 20
+
+    def __init__(self, port):
+        self.of = port
+        self.lies = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.of))
+                for source, sink, change in ((client, server, None), (server, client, self.lie)):
+                    threading.Thread(target=self.pump, args=(source, sink, change),
+                                     daemon=True).start()
+
+    @staticmethod
+    def pump(source, sink, change):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(change(data) if change else data)
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def lie(self, data):
+        if random.random() > len(data) / self.HONEST_BYTES:
+            return data
+        self.lies += 1
+        place = random.randrange(len(data))
+        match random.randrange(3):
+            case 0:
+                bit = bytes([data[place] ^ 1 << random.randrange(8)])
+                return data[:place] + bit + data[place + 1:]
+            case 1:
+                return data[:place] + data[:48] + data[place:]
+            case _:
+                raise ConnectionError("a lie")
+
+    def stop(self):
+        self.listener.close()
