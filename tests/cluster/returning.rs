@@ -98,6 +98,8 @@ fn both_gateways_of_a_device_go_on_when_they_have_lost_their_process() {
         machine.signal(rank, Signal::STOP);
         for client in &mut clients {
             client.send_write(8, byte);
+        }
+        for client in &mut clients {
             assert_eq!(client.error(), None, "it is not answered");
         }
         clients = open();

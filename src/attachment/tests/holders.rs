@@ -186,7 +186,7 @@ fn the_gateways_of_one_device_go_where_the_first_is_even_if_they_insist() {
     let mut bench = Bench::new(3);
     let process = rank(3);
     let elsewhere = Bar::Refused(AttachRefusal::Elsewhere { process });
-    bench.told(3, &[keyed.clone()]).answered(1, &[]);
+    bench.told(3, std::slice::from_ref(&keyed)).answered(1, &[]);
     bench.holders.connected(rank(3));
     for (take_over, continues) in [(false, None), (true, None), (false, Some(Generation(2)))] {
         let attach = Attach {
@@ -196,7 +196,7 @@ fn the_gateways_of_one_device_go_where_the_first_is_even_if_they_insist() {
         };
         bench.answers.remove(&rank(3));
         assert_eq!(bench.bar(attach), Bar::Unsure);
-        bench.answered(3, &[keyed.clone()]);
+        bench.answered(3, std::slice::from_ref(&keyed));
         assert_eq!(bench.bar(attach), elsewhere);
         bench.answered(3, &[]);
         assert_eq!(bench.bar(attach), Bar::None);
