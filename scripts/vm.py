@@ -262,7 +262,7 @@ class Run:
 
 def main():
     parser = argparse.ArgumentParser(prog="vm.sh")
-    parser.add_argument("command", choices=["nbd", "driver", "compare", "run"])
+    parser.add_argument("command", choices=["build", "nbd", "driver", "compare", "run"])
     parser.add_argument("script", nargs="?")
     parser.add_argument("--kernel", action="append", choices=["6.1", "6.12"])
     parser.add_argument("--short", action="append", default=[], choices=["6.1", "6.12"],
@@ -276,7 +276,10 @@ def main():
     with run.started:
         for series in arguments.kernel or ["6.1", "6.12"]:
             kernel = vm_image.Kernel(series)
-            if arguments.command == "run":
+            if arguments.command == "build":
+                vm_image.module(kernel)
+                vm_image.check_style()
+            elif arguments.command == "run":
                 guest = Guest(kernel, arguments.script, run.directory / series)
                 run.must_pass(guest, arguments.seconds)
             elif arguments.command == "compare":

@@ -2,6 +2,7 @@
 # Real kernels: Debian's 6.1 and 6.12 in a virtual machine by software emulation, which use a cluster
 # of three processes on this machine.
 #
+#   scripts/vm.sh build     builds the module atdd for both, and has checkpatch look at it
 #   scripts/vm.sh nbd       by stock nbd-client: filesystems, partitions, fio, kills, power cuts
 #   scripts/vm.sh driver    the same by the kernel module atdd, and what only concerns that
 #   scripts/vm.sh compare   the throughput of both, side by side
@@ -14,7 +15,8 @@ cd "$(dirname "$0")/.."
 
 export PATH="$PATH:/usr/sbin:/sbin"
 . scripts/need.sh
-need "qemu-system-x86 busybox-static kmod cpio nbd-client fio e2fsprogs xfsprogs fdisk python3 gcc make" \
-    qemu-system-x86_64 busybox depmod cpio nbd-client fio mkfs.ext4 mkfs.xfs sfdisk python3 gcc make
+need "qemu-system-x86 busybox-static kmod cpio nbd-client fio e2fsprogs xfsprogs fdisk python3 perl gcc make" \
+    qemu-system-x86_64 busybox depmod cpio nbd-client fio mkfs.ext4 mkfs.xfs sfdisk python3 perl \
+    gcc make
 cargo build --release --quiet --bin atdd
 exec python3 -B scripts/vm.py "$@"

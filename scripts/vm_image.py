@@ -125,19 +125,36 @@ def module(kernel):
     return copy / "atdd.ko"
 
 
+def sources():
+    """The archive of Linux's sources."""
+    [archive] = (unpacked("linux-source-6.1") / "usr" / "src").glob("linux-source-*.tar.xz")
+    return archive
+
+
+def check_style():
+    """The module's sources as the kernel's own checker sees them."""
+    directory = CACHE / "checkpatch"
+    if not (directory / "checkpatch.pl").exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        name = sources().name.removesuffix(".tar.xz")
+        files = [f"{name}/scripts/{each}"
+                 for each in ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")]
+        run("tar", "-x", "-f", sources(), "-C", directory, "--strip-components=2", *files)
+    run("perl", directory / "checkpatch.pl", "--strict", "--no-tree", "--quiet", "--file",
+        *sorted(DRIVER.glob("*.[ch]")))
+
+
 def tree(short):
     """An archive of a part of Linux's sources, with the checksums of its files in it."""
     parts = TREE[1:] if short else TREE
     archive = (CACHE / ("tree-short.tar" if short else "tree.tar")).resolve()
     if archive.exists():
         return archive
-    package = unpacked("linux-source-6.1")
-    [sources] = (package / "usr" / "src").glob("linux-source-*.tar.xz")
     root = CACHE / "tree.part"
     shutil.rmtree(root, ignore_errors=True)
     (root / "tree").mkdir(parents=True)
-    name = sources.name.removesuffix(".tar.xz")
-    run("tar", "-x", "-f", sources, "-C", root / "tree", "--strip-components=1",
+    name = sources().name.removesuffix(".tar.xz")
+    run("tar", "-x", "-f", sources(), "-C", root / "tree", "--strip-components=1",
         *(f"{name}/{part}" for part in parts))
     run("sh", "-c", "find . -type f -exec md5sum {} + >../MD5SUMS && mv ../MD5SUMS .",
         cwd=root / "tree")
