@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::classic_client::read;
 use super::support::*;
 use super::volume::{NEWER, Operation, TestVolume, fence};
 use crate::domain::{
