@@ -173,6 +173,7 @@ struct atdd_device {
 
 	wait_queue_head_t changed;
 	struct completion opened;
+	unsigned long opening_since;	/* jiffies */
 	int open_error;
 
 	unsigned int connection_count;

@@ -208,6 +208,31 @@ static void atdd_complete_rq(struct request *rq)
 	blk_mq_end_request(rq, request->status);
 }
 
+/*
+ * Ends the connections on which a change is under way that nobody waits for any
+ * more: it must not come after a newer one. Those that share its attachment
+ * end with them, so that the newer one is of a newer generation.
+ */
+static void abandon(struct atdd_device *device, struct request *rq)
+{
+	unsigned int index, slot;
+
+	for (index = 0; index < device->connection_count; index++) {
+		struct atdd_connection *connection = &device->connections[index];
+		bool has_it = false;
+
+		for_each_set_bit(slot, connection->used, ATDD_SLOTS)
+			has_it |= connection->slots[slot].rq == rq;
+		if (has_it && connection->attached)
+			device->attached = false;
+		if (has_it)
+			connection->ready = false;
+	}
+	for (index = 0; index < device->connection_count; index++)
+		if (device->connections[index].attached && !device->attached)
+			device->connections[index].ready = false;
+}
+
 static enum blk_eh_timer_return atdd_timeout(struct request *rq)
 {
 	struct atdd_request *request = blk_mq_rq_to_pdu(rq);
@@ -219,7 +244,10 @@ static enum blk_eh_timer_return atdd_timeout(struct request *rq)
 			    "no majority of processes answered in %u s\n",
 			    device->options.timeout_s);
 	spin_lock(&device->lock);
+	if (is_change(rq))
+		abandon(device, rq);
 	finish(device, request, BLK_STS_TIMEOUT);
+	atdd_kick(device);
 	atdd_unlock(device);
 	return BLK_EH_DONE;
 }

@@ -596,6 +596,9 @@ static int serve(struct atdd_connection *connection)
 	while (!must_stop(connection)) {
 		int error = take_message(connection);
 
+		/* A request was given up: see atdd_timeout(). */
+		if (!READ_ONCE(connection->ready))
+			return -ECANCELED;
 		if (!error) {
 			error = receive(connection);
 			if (error >= 0)
@@ -645,7 +648,11 @@ static void judge(struct atdd_connection *connection, int error)
 	switch (error) {
 	case -ESHUTDOWN:
 	case -EAGAIN:
+	case -ECANCELED:
 		return;
+	case -EBUSY:
+		/* Who holds the disk was said. */
+		break;
 	case -ESTALE:
 		atdd_warn(device, "another client has taken the disk over, or it was released: its requests fail from now on; unmount and remove it");
 		atdd_fail_all(device, ATDD_DEAD);
@@ -670,7 +677,9 @@ static void judge(struct atdd_connection *connection, int error)
 	device->open_error = error;
 	spin_unlock(&device->lock);
 	/* Who adds the device hears at once of what does not pass by itself. */
-	if (device->state == ATDD_OPENING && (error == -EKEYREJECTED || error == -ENOSPC))
+	if (device->state == ATDD_OPENING &&
+	    (error == -EKEYREJECTED || error == -ENOSPC ||
+	     (error == -EBUSY && time_after(jiffies, device->opening_since + HELD_TIME))))
 		atdd_fail_all(device, ATDD_DEAD);
 	if (device->state == ATDD_DEAD)
 		complete(&device->opened);
@@ -772,6 +781,7 @@ int atdd_connections_start(struct atdd_device *device)
 	if (!device->connections)
 		return -ENOMEM;
 	device->connection_count = device->options.connections;
+	device->opening_since = jiffies;
 	device->send_queue = alloc_workqueue("atdd-%s", WQ_UNBOUND | WQ_MEM_RECLAIM |
 					     WQ_HIGHPRI, 0, device->name);
 	if (!device->send_queue)
@@ -800,7 +810,7 @@ int atdd_connections_start(struct atdd_device *device)
 	error = device->open_error ?: -ETIMEDOUT;
 	if (left < 0)
 		error = left;
-	else
+	else if (error == -ETIMEDOUT || left == 0)
 		pr_err("%s: no process could be used in %u s (error %d): are they running, do a majority reach one another, and is the key right?\n",
 		       device->name, OPEN_TIME / HZ, error);
 stop:

@@ -82,9 +82,14 @@ class Kernel:
         are made those of the cache."""
         own = unpacked(f"linux-headers-{self.version}")
         build = own / "usr" / "src" / f"linux-headers-{self.version}"
-        marker = build / ".moved"
+        marker = build / ".place"
         if marker.exists():
-            return build.resolve()
+            if marker.read_text(encoding="utf-8") == str(build.resolve()):
+                return build.resolve()
+            # The checkout was moved, and the paths are of its old place.
+            for each in (CACHE / "packages").glob("linux-headers-*"):
+                shutil.rmtree(each)
+            return self.build_directory()
         makefile = build / "Makefile"
         text = makefile.read_text(encoding="utf-8")
         for name in re.findall(r"/usr/src/(linux-headers-\S+-common)", text):
@@ -99,7 +104,7 @@ class Kernel:
                     (directory / link).unlink(missing_ok=True)
                     (directory / link).symlink_to((place / link).resolve())
         makefile.write_text(text, encoding="utf-8")
-        marker.touch()
+        marker.write_text(str(build.resolve()), encoding="utf-8")
         return build.resolve()
 
     def module_files(self, names):

@@ -93,6 +93,17 @@ dd if=/dev/zero of=/dev/atdd bs=1M count=1 2>/dev/null
 nothing_is_left
 
 step "one host at a time"
+insmod ./atdd.ko || fail "insmod"
+make_device atdd1 exclusive
+mkdir "$CONFIG/atdd2"
+set_option atdd2 processes "$PROCESSES"
+set_option atdd2 key_file /guest/key
+must_fail set_option atdd2 power 1
+must_say "the disk is held by"
+rmdir "$CONFIG/atdd1"
+set_option atdd2 power 1 || fail "attaching after the other has left"
+rmdir "$CONFIG/atdd2"
+nothing_is_left
 insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key || fail "insmod"
 read_first atdd || fail "reading"
 host take-over
@@ -121,7 +132,18 @@ must_fail read_first atdd
 must_say "no majority of processes answered in 5 s"
 host continue
 sleep 1
-read_first atdd || read_first atdd || fail "reading after the pause"
+read_first atdd || fail "reading after the pause"
+dd if=/tmp/data of=/tmp/old bs=4096 count=1 2>/dev/null
+dd if=/tmp/data of=/tmp/new bs=4096 count=1 skip=1 2>/dev/null
+host pause
+must_fail dd if=/tmp/old of=/dev/atdd bs=4096 oflag=direct
+host continue
+dd if=/tmp/new of=/dev/atdd bs=4096 oflag=direct 2>/dev/null || fail "writing after the pause"
+for second in 1 2 3; do
+    cmp -n 4096 /tmp/new /dev/atdd || fail "a write that had timed out came after a newer one"
+    echo 3 >/proc/sys/vm/drop_caches
+    sleep 1
+done
 nothing_is_left
 
 step "$ROUNDS rounds of load, input and output, kills, and unload"
