@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// Counts the clients of one export that have asked for a change and have not said goodbye: those that are there,
-/// and those that left otherwise. A kernel that connects again sends again whatever it has no answer
-/// to, however long that takes it; that its request was carried out and answered says nothing, since
-/// the answer may not have reached it. Only a client that says goodbye has nothing left to send.
+/// Counts the clients of one export that have asked for a change and have not said goodbye: those
+/// that are there, and those that left otherwise. A kernel that connects again sends again whatever
+/// it has no answer to, however long that takes it; that its request was carried out and answered
+/// says nothing, since the answer may not have reached it. Only a client that says goodbye has
+/// nothing left to send.
 #[derive(Clone, Debug, Default)]
 pub struct Unsettled(Arc<AtomicUsize>);
 
