@@ -132,7 +132,8 @@ struct atdd_connection {
 	/* Constant while it is ready. */
 	bool attached;
 	u64 generation;
-	u8 session[ATDD_SESSION_SIZE];
+	u8 request_key[ATDD_SESSION_KEY_SIZE];
+	u8 response_key[ATDD_SESSION_KEY_SIZE];
 	unsigned int piece_max;	/* sectors */
 };
 
@@ -229,6 +230,8 @@ void atdd_connections_stop(struct atdd_device *device);
 /* auth.c */
 int atdd_auth_init(struct atdd_device *device);
 void atdd_auth_exit(struct atdd_device *device);
+void atdd_enter_session(struct atdd_connection *connection,
+			const u8 session[ATDD_SESSION_SIZE]);
 void atdd_tag(struct atdd_connection *connection, const u8 *message, size_t size,
 	      u8 tag[ATDD_TAG_SIZE]);
 bool atdd_tag_is_right(struct atdd_connection *connection, const u8 *message,

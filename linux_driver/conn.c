@@ -149,10 +149,13 @@ static u8 *message_of(struct atdd_connection *connection)
 	return connection->in + connection->in_start;
 }
 
-/* Receives what there is; 0 when nothing came for a tick. */
-static int receive(struct atdd_connection *connection)
+/*
+ * Receives what there is, or all that is missing of a message of known size;
+ * 0 when nothing came for a tick.
+ */
+static int receive(struct atdd_connection *connection, size_t missing)
 {
-	struct msghdr message = { };
+	struct msghdr message = { .msg_flags = missing ? MSG_WAITALL : 0 };
 	struct kvec vec;
 	int count;
 
@@ -165,8 +168,9 @@ static int receive(struct atdd_connection *connection)
 		connection->in_start = 0;
 	}
 	vec.iov_base = connection->in + connection->in_end;
-	vec.iov_len = BUFFER_SIZE - connection->in_end;
-	count = kernel_recvmsg(connection->socket, &message, &vec, 1, vec.iov_len, 0);
+	vec.iov_len = missing ?: BUFFER_SIZE - connection->in_end;
+	count = kernel_recvmsg(connection->socket, &message, &vec, 1, vec.iov_len,
+			       message.msg_flags);
 	if (count == -EAGAIN || count == -EINTR || count == -ERESTARTSYS)
 		return 0;
 	if (count <= 0)
@@ -180,7 +184,7 @@ static int receive(struct atdd_connection *connection)
 static int await(struct atdd_connection *connection, size_t size, unsigned long deadline)
 {
 	while (received(connection) < size) {
-		int count = receive(connection);
+		int count = receive(connection, 0);
 
 		if (count < 0)
 			return count;
@@ -232,6 +236,8 @@ static int open_socket(struct atdd_connection *connection)
 	connection->in_start = 0;
 	connection->in_end = 0;
 	connection->last_received = jiffies;
+	/* Answers that were recorded on another connection have other numbers. */
+	connection->last_number = get_random_u64() >> 2;
 	return error;
 }
 
@@ -247,7 +253,10 @@ static void close_socket(struct atdd_connection *connection)
 		sock_release(socket);
 }
 
-/* Waits for a response outside of the slots, and gives its content. */
+/*
+ * Waits for the response to what was sent last, outside of the slots, and gives
+ * its content.
+ */
 static int await_response(struct atdd_connection *connection, unsigned long deadline,
 			  struct atdd_response_header *header, const u8 **content)
 {
@@ -271,6 +280,9 @@ static int await_response(struct atdd_connection *connection, unsigned long dead
 		return -EKEYREJECTED;
 	*content = message_of(connection) + sizeof(*header);
 	connection->in_start += size + ATDD_TAG_SIZE;
+	/* A late one, or one that was recorded elsewhere. */
+	if (be64_to_cpu(header->number) != connection->last_number)
+		return -EAGAIN;
 	return header->status == ATDD_AUTH_FAILURE ? -EKEYREJECTED : 0;
 }
 
@@ -313,9 +325,6 @@ static int knows_attachments(struct atdd_connection *connection, bool *knows)
 		if (!error)
 			error = await_response(connection, jiffies + ATTACH_TIME, &header,
 					       &content);
-		/* It was only slow: the answer to the read is still to come. */
-		if (!error && header.type == (ATDD_HEARTBEAT | ATDD_RESPONSE))
-			error = -EAGAIN;
 	}
 	*knows = header.type == (ATDD_HEARTBEAT | ATDD_RESPONSE);
 	return error;
@@ -428,8 +437,7 @@ static int take_terms(struct atdd_connection *connection,
 				      ATDD_PIECE_SECTORS);
 	if (!connection->piece_max || !connection->generation)
 		return -EPROTO;
-	memcpy(connection->session, attached->session, ATDD_SESSION_SIZE);
-	connection->attached = true;
+	atdd_enter_session(connection, attached->session);
 	if (wanted > sectors) {
 		atdd_warn(device, "size= is %llu sectors of 4096 bytes, and the disk has %llu",
 			  wanted, sectors);
@@ -539,13 +547,17 @@ static int follow(struct atdd_connection *connection)
 
 /* Serving */
 
-/* Takes the next message, if all of it is there; 0 if it is not. */
-static int take_message(struct atdd_connection *connection)
+/*
+ * Takes the next message, if all of it is there; 0 if it is not, and how many
+ * bytes are missing, once that can be known.
+ */
+static int take_message(struct atdd_connection *connection, size_t *missing)
 {
 	const struct atdd_response_header *header;
 	size_t content = 0, size;
 	int error = 0;
 
+	*missing = 0;
 	if (received(connection) < sizeof(*header))
 		return 0;
 	header = (const struct atdd_response_header *)message_of(connection);
@@ -556,8 +568,10 @@ static int take_message(struct atdd_connection *connection)
 	if (error)
 		return error;
 	size = sizeof(*header) + content;
-	if (received(connection) < size + ATDD_TAG_SIZE)
+	if (received(connection) < size + ATDD_TAG_SIZE) {
+		*missing = size + ATDD_TAG_SIZE - received(connection);
 		return 0;
+	}
 	if (!atdd_tag_is_right(connection, message_of(connection), size))
 		return -EBADMSG;
 	if (header->type != (ATDD_HEARTBEAT | ATDD_RESPONSE))
@@ -594,13 +608,14 @@ static int watch(struct atdd_connection *connection)
 static int serve(struct atdd_connection *connection)
 {
 	while (!must_stop(connection)) {
-		int error = take_message(connection);
+		size_t missing;
+		int error = take_message(connection, &missing);
 
 		/* A request was given up: see atdd_timeout(). */
 		if (!READ_ONCE(connection->ready))
 			return -ECANCELED;
 		if (!error) {
-			error = receive(connection);
+			error = receive(connection, missing);
 			if (error >= 0)
 				error = watch(connection);
 		}

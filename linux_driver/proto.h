@@ -3,8 +3,11 @@
  * The client protocol of Atomic Disk Drive as bytes, and nothing else.
  *
  * Every message ends with a tag: HMAC-SHA256 with the client key over all of
- * it before the tag. After an attach, the session that the server chose goes
- * before the message in what the tag is taken over, and request numbers rise.
+ * it before the tag. After an attach, it is 16 bytes of Poly1305 and 16 zeroes:
+ * the tag of ChaCha20-Poly1305 (RFC 8439) for no text, with the message as
+ * additional data and its number as the nonce. The key of either direction is
+ * HMAC-SHA256 with the client key over a label and the session, which the server
+ * has drawn. Request numbers rise.
  */
 #ifndef ATDD_PROTO_H
 #define ATDD_PROTO_H
@@ -19,7 +22,11 @@
 #define ATDD_TAG_SIZE		32
 #define ATDD_OWNER_SIZE		16
 #define ATDD_SESSION_SIZE	16
+#define ATDD_SESSION_KEY_SIZE	32
 #define ATDD_NAME_SIZE		64
+
+#define ATDD_LABEL_OF_REQUESTS	"tags of requests v1"
+#define ATDD_LABEL_OF_RESPONSES	"tags of responses v1"
 
 /* Types of requests. A response has the type of its request + 0x40. */
 enum atdd_type {

@@ -39,7 +39,7 @@ class Guest:
             for part in (vm_image.base(kernel), overlay):
                 out.write(part.read_bytes())
         command = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm", "-smp", "2",
             "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", kernel.image, "-initrd", initramfs,
             "-append", "console=ttyS0 panic=-1 quiet loglevel=7",

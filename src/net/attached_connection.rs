@@ -14,7 +14,7 @@ use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::task::Poll;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -30,9 +30,8 @@ use super::transport::Quiet;
 use super::{Attached, NetError, Settings, Stage, socket};
 use crate::domain::{Fence, SECTOR_SIZE};
 use crate::wire::{
-    AttachAnswer, ClientCommand, ClientKey, ClientKind, ClientRequest, ClientResponse,
-    ClientStatus, Decoded, READ_REQUEST_BYTES, RequestNumber, SectorValues, SessionAnswer,
-    decode_request, seal_pieces,
+    AttachAnswer, ClientCommand, ClientKind, ClientRequest, ClientResponse, ClientStatus, Decoded,
+    RequestNumber, SectorValues, SessionAnswer, SessionTagger, decode_request, seal_pieces,
 };
 
 /// Rounds without waiting before other tasks get their turn.
@@ -47,10 +46,8 @@ pub(super) struct AttachedConnection<'a, A> {
     pub(super) stream: ClassicStream,
     pub(super) address: SocketAddr,
     pub(super) settings: &'a Settings,
-    /// The key of the connection's session.
-    pub(super) key: ClientKey,
-    /// The key without the session, until the first request.
-    pub(super) plain: Option<&'a ClientKey>,
+    pub(super) of_requests: SessionTagger,
+    pub(super) of_responses: SessionTagger,
     /// What another ATTACH is told.
     pub(super) unattached: AttachAnswer,
     pub(super) hold: Hold<A>,
@@ -248,18 +245,7 @@ impl<A: Attached> AttachedConnection<'_, A> {
         self.check_silence()?;
         let mut taken = false;
         while self.has_room() {
-            if let Some(plain) = self.plain {
-                if self.stream.received.len() < READ_REQUEST_BYTES {
-                    break;
-                }
-                self.plain = None;
-                if let Some(request) = first_read(plain, &mut self.stream.received) {
-                    self.begin(request);
-                    taken = true;
-                    continue;
-                }
-            }
-            let Some(next) = decode_request(&self.key, &mut self.stream.received) else {
+            let Some(next) = decode_request(&self.of_requests, &mut self.stream.received) else {
                 break;
             };
             taken = true;
@@ -280,13 +266,12 @@ impl<A: Attached> AttachedConnection<'_, A> {
                 self.answer(number, kind, ClientStatus::Invalid);
                 Ok(())
             }
-            Decoded::WrongTag { number, kind } => {
-                self.answer(number, kind, ClientStatus::AuthFailure);
+            // Nobody chooses for us what a number is used for: these are not answered.
+            Decoded::WrongTag { .. } => {
                 let fault = "a request on its attached connection has a wrong tag";
                 Err(NetError::Fault(fault.into()))
             }
-            Decoded::Unmeasured { number } => {
-                self.answer(number, ClientKind::WriteRange, ClientStatus::Invalid);
+            Decoded::Unmeasured { .. } => {
                 let fault = "it wrote no sectors, or more at once than may be";
                 Err(NetError::Fault(fault.into()))
             }
@@ -392,7 +377,7 @@ impl<A: Attached> AttachedConnection<'_, A> {
         match answer {
             SessionAnswer::Values { values, .. } => {
                 let pieces = pieces(values);
-                let (head, tag) = seal_pieces(number, kind, &pieces, &self.key);
+                let (head, tag) = seal_pieces(number, kind, &pieces, &self.of_responses);
                 self.stream.gather.push_pieces(head, pieces, tag);
             }
             SessionAnswer::Done { .. } => self.answer(number, kind, ClientStatus::Ok),
@@ -407,19 +392,7 @@ impl<A: Attached> AttachedConnection<'_, A> {
             (ClientKind::Attach, ClientStatus::Invalid) => invalid(number, &self.unattached),
             _ => ClientResponse::bare(number, kind, status),
         };
-        self.stream.gather.push(response.encode(&self.key));
-    }
-}
-
-/// The READ that a client has sent together with its ATTACH, before it could know the session.
-fn first_read(plain: &ClientKey, received: &mut BytesMut) -> Option<ClientRequest> {
-    let mut front = BytesMut::from(received.get(..READ_REQUEST_BYTES)?);
-    match decode_request(plain, &mut front) {
-        Some(Decoded::Request(request)) if request.command == ClientCommand::Read => {
-            received.advance(READ_REQUEST_BYTES);
-            Some(request)
-        }
-        _ => None,
+        self.stream.gather.push(response.encode(&self.of_responses));
     }
 }
 

@@ -32,12 +32,13 @@ mod session;
 
 pub use auth::{
     CLIENT_KEY_BYTES, ClientKey, KeyIdentifier, SYSTEM_KEY_BYTES, SystemKey, TAG_BYTES, TagError,
+    Tagger,
 };
 pub use client::{
     AttachAnswer, ClientCommand, ClientKind, ClientRequest, ClientResponse, ClientStatus,
     ConnectionSession, Decoded, EncodedResponse, Glance, READ_REQUEST_BYTES, RESPONSE_HEAD_BYTES,
-    ResponseError, WRITE_REQUEST_BYTES, bytes_missing, decode_answer, decode_request,
-    decode_response, glance, seal_pieces,
+    ResponseError, SessionTagger, WRITE_REQUEST_BYTES, bytes_missing, decode_answer,
+    decode_request, decode_response, glance, seal_pieces,
 };
 pub use client_session::{
     DATA_SECTORS_MAX, DISCARD_SECTORS_MAX, RequestNumber, STATUS_BYTES_MAX, SectorValues,

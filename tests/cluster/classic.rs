@@ -1,12 +1,14 @@
 //! A plain blocking client of the classic protocol.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use atdd::domain::SECTOR_SIZE;
 use atdd::wire::{
-    ClientCommand, ClientKey, ClientRequest, ClientResponse, ClientStatus, decode_response,
+    ClientCommand, ClientKey, ClientRequest, ClientResponse, ClientStatus, ConnectionSession,
+    Tagger, decode_answer,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -16,8 +18,12 @@ use crate::machine::{Machine, PATIENCE};
 pub(crate) struct Client {
     stream: TcpStream,
     key: ClientKey,
+    of_requests: Box<dyn Tagger>,
+    of_responses: Box<dyn Tagger>,
     input: BytesMut,
     next_number: u64,
+    /// How many sectors a READ RANGE asks for.
+    ranges: BTreeMap<u64, u32>,
 }
 
 /// A sector of one byte over and over.
@@ -44,30 +50,50 @@ impl Client {
         Self {
             stream,
             key: machine.client_key(),
+            of_requests: Box::new(machine.client_key()),
+            of_responses: Box::new(machine.client_key()),
             input: BytesMut::new(),
             next_number: 1,
+            ranges: BTreeMap::new(),
         }
+    }
+
+    /// From now on messages are those of this session.
+    pub(crate) fn enter(&mut self, session: ConnectionSession) {
+        self.of_requests = Box::new(session.of_requests(&self.key));
+        self.of_responses = Box::new(session.of_responses(&self.key));
+    }
+
+    /// What a process calls it.
+    pub(crate) fn name(&self) -> String {
+        self.stream.local_addr().unwrap().to_string()
     }
 
     /// Sends a request, and gives its number.
     pub(crate) fn send(&mut self, sector: u64, command: ClientCommand) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
+        if let ClientCommand::ReadRange { count } = command {
+            self.ranges.insert(number, count);
+        }
         let mut out = BytesMut::new();
         ClientRequest {
             number,
             sector,
             command,
         }
-        .encode(&self.key, &mut out);
-        self.stream.write_all(&out).unwrap();
+        .encode(&*self.of_requests, &mut out);
+        // A connection that was ended takes no more, and has no answer either.
+        self.stream.write_all(&out).ok();
         number
     }
 
     /// The next response; `None` when the process has closed the connection or is gone.
     pub(crate) fn receive(&mut self) -> Option<ClientResponse> {
         loop {
-            if let Some(response) = decode_response(&self.key, &mut self.input).unwrap() {
+            let sectors = |number| self.ranges.get(&number).copied();
+            let next = decode_answer(&*self.of_responses, &mut self.input, sectors);
+            if let Some(response) = next.unwrap() {
                 return Some(response);
             }
             let mut bytes = [0; 8 * 1024];
@@ -80,22 +106,22 @@ impl Client {
         }
     }
 
-    pub(crate) fn write(&mut self, sector: u64, content: Bytes) {
-        let number = self.send(sector, ClientCommand::Write(content));
+    /// Sends a request and waits for the only response.
+    pub(crate) fn ask(&mut self, sector: u64, command: ClientCommand) -> (ClientStatus, Bytes) {
+        let number = self.send(sector, command);
         let response = self.receive().expect("a process that lives answers");
-        assert_eq!(
-            (response.number, response.status),
-            (number, ClientStatus::Ok)
-        );
+        assert_eq!(response.number, number);
+        (response.status, response.content)
+    }
+
+    pub(crate) fn write(&mut self, sector: u64, content: Bytes) {
+        let (status, _) = self.ask(sector, ClientCommand::Write(content));
+        assert_eq!(status, ClientStatus::Ok);
     }
 
     pub(crate) fn read(&mut self, sector: u64) -> Bytes {
-        let number = self.send(sector, ClientCommand::Read);
-        let response = self.receive().expect("a process that lives answers");
-        assert_eq!(
-            (response.number, response.status),
-            (number, ClientStatus::Ok)
-        );
-        response.content
+        let (status, content) = self.ask(sector, ClientCommand::Read);
+        assert_eq!(status, ClientStatus::Ok);
+        content
     }
 }

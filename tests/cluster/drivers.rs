@@ -1,47 +1,29 @@
 //! Classic clients that attach, as kernel drivers do.
 
-use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
 use atdd::domain::{Attach, AttachKind, Generation, JoinKey, OwnerId, Rank};
-use atdd::wire::{
-    AttachAnswer, ClientCommand, ClientKey, ClientKind, ClientRequest, ClientResponse,
-    ClientStatus, decode_answer,
-};
-use bytes::{Bytes, BytesMut};
+use atdd::wire::{AttachAnswer, ClientCommand, ClientKind, ClientStatus};
+use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::attachments::{heard_of, until};
 use crate::classic::{Client, sector_of};
-use crate::machine::{Machine, PATIENCE};
+use crate::machine::Machine;
 
 const EXCLUSIVE: AttachKind = AttachKind::Exclusive { join: None };
 
 /// A driver with one connection.
 struct Driver {
-    stream: TcpStream,
-    plain: ClientKey,
-    key: ClientKey,
-    input: BytesMut,
-    next_number: u64,
-    ranges: BTreeMap<u64, u32>,
+    client: Client,
 }
 
 impl Driver {
     fn to(machine: &Machine, rank: usize) -> Self {
-        let stream = TcpStream::connect(&machine.addresses[rank - 1]).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self {
-            stream,
-            plain: machine.client_key(),
-            key: machine.client_key(),
-            input: BytesMut::new(),
-            next_number: 1,
-            ranges: BTreeMap::new(),
+            client: Client::to(machine, rank),
         }
     }
 
@@ -54,71 +36,30 @@ impl Driver {
     }
 
     fn attach(&mut self, attach: Attach) -> (ClientStatus, AttachAnswer) {
-        self.send(0, ClientCommand::Attach(attach));
-        let response = self.receive().expect("an attach is answered");
+        self.client.send(0, ClientCommand::Attach(attach));
+        let response = self.client.receive().expect("an attach is answered");
         assert_eq!(response.kind, ClientKind::Attach);
         let answer = AttachAnswer::decode(&response.content).unwrap();
         if let Some(session) = answer.session {
-            self.key = session.key(&self.plain);
+            self.client.enter(session);
         }
         (response.status, answer)
     }
 
-    fn send(&mut self, sector: u64, command: ClientCommand) -> u64 {
-        let number = self.next_number;
-        self.next_number += 1;
-        if let ClientCommand::ReadRange { count } = command {
-            self.ranges.insert(number, count);
-        }
-        let mut out = BytesMut::new();
-        ClientRequest {
-            number,
-            sector,
-            command,
-        }
-        .encode(&self.key, &mut out);
-        // A connection that was ended takes no more.
-        self.stream.write_all(&out).ok();
-        number
-    }
-
-    /// The next response; `None` when the connection was closed.
-    fn receive(&mut self) -> Option<ClientResponse> {
-        loop {
-            let sectors = |number| self.ranges.get(&number).copied();
-            if let Some(response) = decode_answer(&self.key, &mut self.input, sectors).unwrap() {
-                return Some(response);
-            }
-            let mut bytes = [0; 8 * 1024];
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return None,
-                Ok(length) => self.input.extend_from_slice(&bytes[..length]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("no response: {error}"),
-            }
-        }
-    }
-
-    fn ask(&mut self, sector: u64, command: ClientCommand) -> (ClientStatus, Bytes) {
-        let number = self.send(sector, command);
-        let response = self.receive().expect("it is open");
-        assert_eq!(response.number, number);
-        (response.status, response.content)
-    }
-
     fn write(&mut self, sector: u64, fills: &[u8]) {
         let command = ClientCommand::WriteRange(sectors(fills));
-        assert_eq!(self.ask(sector, command).0, ClientStatus::Ok);
+        assert_eq!(self.client.ask(sector, command).0, ClientStatus::Ok);
     }
 
     fn read(&mut self, sector: u64, count: u32) -> Bytes {
-        let (status, content) = self.ask(sector, ClientCommand::ReadRange { count });
+        let command = ClientCommand::ReadRange { count };
+        let (status, content) = self.client.ask(sector, command);
         assert_eq!(status, ClientStatus::Ok);
         content
     }
 
     fn name(&self) -> String {
-        self.stream.local_addr().unwrap().to_string()
+        self.client.name()
     }
 }
 
@@ -158,9 +99,11 @@ fn a_driver_attaches_uses_ranges_and_is_listed_like_any_other() {
     assert_eq!(generation, 1);
     driver.write(3, &[1, 2, 3, 4]);
     let discard = ClientCommand::Discard { count: 2 };
-    assert_eq!(driver.ask(4, discard).0, ClientStatus::Ok);
+    assert_eq!(driver.client.ask(4, discard).0, ClientStatus::Ok);
     assert_eq!(driver.read(2, 6), sectors(&[0, 1, 0, 0, 4, 0]));
-    let past = driver.ask(1023, ClientCommand::ReadRange { count: 2 });
+    let past = driver
+        .client
+        .ask(1023, ClientCommand::ReadRange { count: 2 });
     assert_eq!(past.0, ClientStatus::InvalidSectorIndex);
     let text = machine.command("attachments", &[], &[]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
@@ -168,7 +111,10 @@ fn a_driver_attaches_uses_ranges_and_is_listed_like_any_other() {
     let expected = [("exclusive".to_owned(), driver.name())];
     assert_eq!(listed(&machine), expected);
 
-    assert_eq!(driver.ask(0, ClientCommand::Detach).0, ClientStatus::Ok);
+    assert_eq!(
+        driver.client.ask(0, ClientCommand::Detach).0,
+        ClientStatus::Ok
+    );
     assert_eq!(listed(&machine), []);
     heard_of();
     let (mut next, generation) = Driver::attached(&machine, 2, attach(2, EXCLUSIVE));
@@ -176,7 +122,7 @@ fn a_driver_attaches_uses_ranges_and_is_listed_like_any_other() {
     assert_eq!(next.read(3, 4), sectors(&[1, 0, 0, 4]));
     // It is silent from now on, and others may have the disk soon.
     until("the end of a silent driver", || listed(&machine).is_empty());
-    assert!(next.receive().is_none());
+    assert!(next.client.receive().is_none());
     Client::to(&machine, 3).write(1, sector_of(9));
 }
 
@@ -215,7 +161,7 @@ fn a_driver_that_was_taken_over_from_hears_so_and_changes_nothing_any_more() {
     sleep(Duration::from_millis(200));
     for _ in 0..20 {
         let command = ClientCommand::WriteRange(sectors(&[2, 2]));
-        first.send(1, command);
+        first.client.send(1, command);
     }
     let take_over = Attach {
         take_over: true,
@@ -227,7 +173,7 @@ fn a_driver_that_was_taken_over_from_hears_so_and_changes_nothing_any_more() {
     // What nobody has looked at may turn out either way still; what somebody has stays.
     assert_eq!(second.read(1, 2), sectors(&[3, 0]));
     machine.signal(1, Signal::CONT);
-    while let Some(response) = first.receive() {
+    while let Some(response) = first.client.receive() {
         assert_eq!(response.status, ClientStatus::Fenced);
     }
     assert_eq!(second.read(1, 2), sectors(&[3, 0]));
@@ -240,10 +186,12 @@ fn a_driver_that_was_taken_over_from_hears_so_and_changes_nothing_any_more() {
     let (mut first, _) = Driver::attached(&machine, 1, back);
     assert_eq!(first.read(1, 2), sectors(&[3, 0]));
     for _ in 0..20 {
-        second.send(1, ClientCommand::WriteRange(sectors(&[4])));
+        second
+            .client
+            .send(1, ClientCommand::WriteRange(sectors(&[4])));
     }
     let mut acknowledged = 0;
-    while let Some(response) = second.receive() {
+    while let Some(response) = second.client.receive() {
         match response.status {
             ClientStatus::Ok => acknowledged += 1,
             status => assert_eq!(status, ClientStatus::Fenced),
@@ -259,7 +207,7 @@ fn a_driver_continues_elsewhere_unless_somebody_came_in_between() {
     let (mut driver, generation) = Driver::attached(&machine, 1, attach(1, EXCLUSIVE));
     driver.write(1, &[1]);
     machine.kill(1);
-    assert!(driver.receive().is_none());
+    assert!(driver.client.receive().is_none());
     let continuing = |generation| Attach {
         continues: Some(Generation(generation)),
         ..attach(1, EXCLUSIVE)
@@ -281,6 +229,7 @@ fn a_driver_continues_elsewhere_unless_somebody_came_in_between() {
     sleep(Duration::from_millis(100));
     assert!(
         driver
+            .client
             .receive()
             .is_none_or(|it| it.status == ClientStatus::Fenced)
     );

@@ -44,16 +44,14 @@
 //! | 128 | 32 | tag |
 //!
 //! # Connections
-//! The ATTACH and its response have plain tags: over the message alone. From an `Ok` on, every tag of
-//! that connection is made over the session and then the message, so that nothing that was
-//! recorded elsewhere is accepted. One READ with a plain tag may still follow directly, since a
-//! client that wants to know whether a process knows the extension sends it together with its ATTACH:
-//! a process of the classic protocol answers it alone. Its response has a tag of the session, if
-//! there is one. Until the ATTACH is answered nothing that came after it is looked at, and nothing
-//! but that READ should.
+//! The ATTACH and its response have the tags of the classic protocol. From an `Ok` on, those of that
+//! connection are the ones of `tags`, so that nothing that was recorded elsewhere is accepted by a
+//! process. Nor is it by a client that draws the number of its ATTACH at random, and sees that it is
+//! answered under that. Until an ATTACH is answered, nothing should follow it, and what does is
+//! not looked at.
 //!
-//! - The numbers of requests that follow rise, and each is higher than the one before; the READ's
-//!   does not count. One that does not, or a wrong tag, which is answered first, ends the connection.
+//! - The numbers of requests that follow rise: each is higher than the one before. One that does not,
+//!   or a wrong tag, ends the connection, and is not answered.
 //! - READ and WRITE run under the attachment too.
 //! - When the attachment is ended by another or by an operator, what is under way is answered by
 //!   `Fenced`, and the connection is closed. What a client did not get answered may have been done, or
@@ -68,7 +66,7 @@
 //! # What is no request
 //! The rules of the classic protocol stand. As a type counts the whole of what is fixed: an ATTACH,
 //! HEARTBEAT or DETACH that names a sector is of no known type, nor is a WRITE RANGE of a count that
-//! none may have; but when attached that ends the connection. A connection of which nothing was
+//! none may have; but when attached that ends the connection, without an answer. A connection of which nothing was
 //! authenticated knows no WRITE RANGE, which would make it keep a mebibyte for anyone.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -76,10 +74,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::kind::ClientKind;
 use super::request::ClientCommand;
 use super::status::ClientStatus;
+use super::tags::{ConnectionSession, SESSION_BYTES};
 use crate::domain::{
     Attach, AttachKind, CLIENT_NAME_BYTES_MAX, Generation, JoinKey, OwnerId, Rank, SECTOR_SIZE,
 };
-use crate::wire::auth::{ClientKey, TAG_BYTES};
+use crate::wire::auth::TAG_BYTES;
 use crate::wire::client_session::{DATA_SECTORS_MAX, DISCARD_SECTORS_MAX};
 
 /// Bytes of a request before the fields of the extension.
@@ -102,9 +101,6 @@ const _: () = assert!(HEAD + RANGE_FIELDS_BYTES + TAG_BYTES == 64);
 const TAKE_OVER: u8 = 1;
 const CONTINUING: u8 = 2;
 
-/// Bytes of a [`ConnectionSession`].
-const SESSION_BYTES: usize = 16;
-
 /// The size of an ATTACH's answer, without head and tag.
 pub(super) const ATTACH_ANSWER_BYTES: usize = NAME + NAME_BYTES;
 
@@ -119,18 +115,6 @@ const NAME: usize = SESSION + SESSION_BYTES;
 const NAME_BYTES: usize = 64;
 const _: () = assert!(ATTACH_ANSWER_BYTES == 112);
 const _: () = assert!(CLIENT_NAME_BYTES_MAX <= NAME_BYTES);
-
-/// What binds everything of an attached connection to it: drawn at random, once for each.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionSession(pub [u8; SESSION_BYTES]);
-
-impl ConnectionSession {
-    /// The key that the tags of the connection are made with.
-    #[must_use]
-    pub fn key(self, client: &ClientKey) -> ClientKey {
-        client.after(&self.0)
-    }
-}
 
 /// What an ATTACH is answered besides the status.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The classic client protocol, version 1, byte for byte as in `PROTOCOL.md`.
 //!
 //! All numbers are in network byte order. Every message ends in a tag: HMAC-SHA256 with the client
-//! key over everything before it. A request's fields are decoded only once its tag was found
+//! key over everything before it, or `tags`'s where the client has attached. A request's fields are decoded only once its tag was found
 //! right; of one with a wrong tag nothing is known but the number and type that its
 //! `AuthFailure` has to name.
 //!
@@ -12,8 +12,9 @@ mod kind;
 mod request;
 mod response;
 mod status;
+mod tags;
 
-pub use extension::{AttachAnswer, ConnectionSession};
+pub use extension::AttachAnswer;
 pub use kind::ClientKind;
 pub use request::{
     ClientCommand, ClientRequest, Decoded, Glance, READ_REQUEST_BYTES, WRITE_REQUEST_BYTES,
@@ -24,3 +25,4 @@ pub use response::{
     decode_response, seal_pieces,
 };
 pub use status::ClientStatus;
+pub use tags::{ConnectionSession, SessionTagger};

@@ -17,7 +17,7 @@ use super::extension::{
 };
 use super::kind::{ClientKind, MAGIC};
 use crate::domain::{Attach, SECTOR_SIZE};
-use crate::wire::auth::{ClientKey, TAG_BYTES, Verified};
+use crate::wire::auth::{TAG_BYTES, Tagger, Verified};
 
 const TYPE: usize = MAGIC.len() + 3;
 const NUMBER: usize = TYPE + 1;
@@ -139,7 +139,7 @@ impl ClientRequest {
     ///
     /// # Panics
     /// When the content of a WRITE is not exactly a sector, or that of a WRITE RANGE no whole ones.
-    pub fn encode(&self, key: &ClientKey, out: &mut BytesMut) {
+    pub fn encode(&self, tagger: &dyn Tagger, out: &mut BytesMut) {
         let start = out.len();
         out.put_slice(&MAGIC);
         out.put_bytes(0, TYPE - MAGIC.len());
@@ -163,14 +163,14 @@ impl ClientRequest {
                 out.put_slice(content);
             }
         }
-        let tag = key.tag(&[&out[start..]]);
+        let tag = tagger.tag(&[&out[start..]]);
         out.put_slice(&tag);
     }
 }
 
 /// Takes the next request off the front of `stream`, and whatever garbage is before it; `None`
 /// when more bytes are needed. The content of a WRITE is a slice of `stream`, not a copy.
-pub fn decode_request(key: &ClientKey, stream: &mut BytesMut) -> Option<Decoded> {
+pub fn decode_request(tagger: &dyn Tagger, stream: &mut BytesMut) -> Option<Decoded> {
     loop {
         let (kind, length) = match scan(stream) {
             Scan::Garbage(length) => {
@@ -185,7 +185,7 @@ pub fn decode_request(key: &ClientKey, stream: &mut BytesMut) -> Option<Decoded>
             }
             Scan::Message(kind, length) => (kind, length),
         };
-        let Ok(verified) = key.verify(&stream[..length]) else {
+        let Ok(verified) = Verified::new(tagger, &stream[..length]) else {
             let number = number_of(&stream[..length]);
             stream.advance(length);
             return Some(Decoded::WrongTag { number, kind });
@@ -226,7 +226,7 @@ pub fn decode_request(key: &ClientKey, stream: &mut BytesMut) -> Option<Decoded>
 
 /// What [`decode_request`] would find next in `stream`, taking nothing; but it knows no WRITE RANGE,
 /// whose length it will not believe.
-pub fn glance(key: &ClientKey, stream: &[u8]) -> Glance {
+pub fn glance(tagger: &dyn Tagger, stream: &[u8]) -> Glance {
     match scan(stream) {
         Scan::Garbage(length) => Glance::Garbage(length),
         Scan::Unmeasured => Glance::Garbage(UNKNOWN_BYTES),
@@ -234,7 +234,7 @@ pub fn glance(key: &ClientKey, stream: &[u8]) -> Glance {
             Glance::Garbage(UNKNOWN_BYTES)
         }
         Scan::Incomplete { .. } => Glance::Incomplete,
-        Scan::Message(kind, bytes) => match key.verify(&stream[..bytes]) {
+        Scan::Message(kind, bytes) => match Verified::new(tagger, &stream[..bytes]) {
             Ok(_) => Glance::Request,
             Err(_) => Glance::WrongTag {
                 number: number_of(stream),
@@ -332,6 +332,7 @@ fn number_of(message: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::auth::ClientKey;
     use proptest::prelude::*;
 
     fn key() -> ClientKey {

@@ -20,7 +20,7 @@ use super::extension::content_bytes;
 use super::kind::{ClientKind, MAGIC};
 use super::status::ClientStatus;
 use crate::domain::SECTOR_SIZE;
-use crate::wire::auth::{ClientKey, TAG_BYTES};
+use crate::wire::auth::{TAG_BYTES, Tagger, Verified};
 
 const STATUS: usize = MAGIC.len() + 2;
 const TYPE: usize = STATUS + 1;
@@ -71,14 +71,14 @@ impl ClientResponse {
     ///
     /// # Panics
     /// When the content is not as long as the type and status say.
-    pub fn encode(self, key: &ClientKey) -> EncodedResponse {
+    pub fn encode(self, tagger: &dyn Tagger) -> EncodedResponse {
         let Self {
             number,
             kind,
             status,
             content,
         } = self;
-        let (head, tag) = seal(number, kind, status, &[&content], key);
+        let (head, tag) = seal(number, kind, status, &[&content], tagger);
         EncodedResponse { head, content, tag }
     }
 }
@@ -91,10 +91,10 @@ pub fn seal_pieces(
     number: u64,
     kind: ClientKind,
     pieces: &[Bytes],
-    key: &ClientKey,
+    tagger: &dyn Tagger,
 ) -> ([u8; RESPONSE_HEAD_BYTES], [u8; TAG_BYTES]) {
     let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
-    seal(number, kind, ClientStatus::Ok, &pieces, key)
+    seal(number, kind, ClientStatus::Ok, &pieces, tagger)
 }
 
 fn seal(
@@ -102,7 +102,7 @@ fn seal(
     kind: ClientKind,
     status: ClientStatus,
     content: &[&[u8]],
-    key: &ClientKey,
+    tagger: &dyn Tagger,
 ) -> ([u8; RESPONSE_HEAD_BYTES], [u8; TAG_BYTES]) {
     let length: usize = content.iter().map(|piece| piece.len()).sum();
     let sectors = u32::try_from(length / SECTOR_SIZE).ok();
@@ -119,23 +119,23 @@ fn seal(
     let mut pieces = Vec::with_capacity(content.len() + 1);
     pieces.push(&head[..]);
     pieces.extend_from_slice(content);
-    (head, key.tag(&pieces))
+    (head, tagger.tag(&pieces))
 }
 
 /// Takes the next response off the front of `stream`; `None` when more bytes are needed. A stream
 /// of responses holds nothing else, so anything else is an error, and the stream is lost. One to a
 /// READ RANGE is an error too: [`decode_answer`] knows how long it is.
 pub fn decode_response(
-    key: &ClientKey,
+    tagger: &dyn Tagger,
     stream: &mut BytesMut,
 ) -> Result<Option<ClientResponse>, ResponseError> {
-    decode_answer(key, stream, |_| None)
+    decode_answer(tagger, stream, |_| None)
 }
 
 /// As [`decode_response`], for a client that knows how many sectors the READ RANGE of a number asks
 /// for: the response does not say so.
 pub fn decode_answer(
-    key: &ClientKey,
+    tagger: &dyn Tagger,
     stream: &mut BytesMut,
     sectors: impl FnOnce(u64) -> Option<u32>,
 ) -> Result<Option<ClientResponse>, ResponseError> {
@@ -157,7 +157,7 @@ pub fn decode_answer(
         return Ok(None);
     }
     let message = stream.split_to(end + TAG_BYTES).freeze();
-    key.verify(&message).map_err(|_| ResponseError::WrongTag)?;
+    Verified::new(tagger, &message).map_err(|_| ResponseError::WrongTag)?;
     Ok(Some(ClientResponse {
         number,
         kind,
@@ -180,6 +180,7 @@ pub enum ResponseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::auth::ClientKey;
     use proptest::prelude::*;
 
     fn key() -> ClientKey {

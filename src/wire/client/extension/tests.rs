@@ -1,12 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::auth::{ClientKey, Tagger};
 use crate::wire::client::request::{
     ClientRequest, Decoded, Glance, bytes_missing, decode_request, glance,
 };
 use crate::wire::client::response::{
     ClientResponse, RESPONSE_HEAD_BYTES, ResponseError, decode_answer, decode_response, seal_pieces,
 };
+use crate::wire::client::tags::SessionTagger;
 
 fn plain() -> ClientKey {
     ClientKey::new(&[5; 32])
@@ -17,8 +19,12 @@ fn session() -> ConnectionSession {
     ConnectionSession(std::array::from_fn(|at| 0xa0 + u8::try_from(at).unwrap()))
 }
 
-fn attached() -> ClientKey {
-    session().key(&plain())
+fn of_requests() -> SessionTagger {
+    session().of_requests(&plain())
+}
+
+fn of_responses() -> SessionTagger {
+    session().of_responses(&plain())
 }
 
 fn request(number: u64, sector: u64, command: ClientCommand) -> ClientRequest {
@@ -29,24 +35,24 @@ fn request(number: u64, sector: u64, command: ClientCommand) -> ClientRequest {
     }
 }
 
-fn encoded(request: &ClientRequest, key: &ClientKey) -> Vec<u8> {
+fn encoded(request: &ClientRequest, key: &dyn Tagger) -> Vec<u8> {
     let mut out = BytesMut::new();
     request.encode(key, &mut out);
     out.to_vec()
 }
 
 /// A message of these fields with its tag.
-fn tagged(fields: &[u8], key: &ClientKey) -> Vec<u8> {
+fn tagged(fields: &[u8], key: &dyn Tagger) -> Vec<u8> {
     [fields, &key.tag(&[fields])].concat()
 }
 
-fn decode_all(key: &ClientKey, bytes: &[u8]) -> Vec<Decoded> {
+fn decode_all(key: &dyn Tagger, bytes: &[u8]) -> Vec<Decoded> {
     let mut stream = BytesMut::from(bytes);
     std::iter::from_fn(|| decode_request(key, &mut stream)).collect()
 }
 
 #[track_caller]
-fn golden(request: ClientRequest, key: &ClientKey, digits: &str, content: &[u8], tag: &str) {
+fn golden(request: ClientRequest, key: &dyn Tagger, digits: &str, content: &[u8], tag: &str) {
     let mut expected = hex::decode(digits.replace(' ', "")).unwrap();
     expected.extend(content);
     expected.extend(hex::decode(tag).unwrap());
@@ -90,38 +96,38 @@ fn golden_attaches() {
 fn golden_requests_of_a_session() {
     golden(
         request(2, 8, ClientCommand::ReadRange { count: 3 }),
-        &attached(),
+        &of_requests(),
         "6174646400000081 0000000000000002 0000000000000008 00000003 00000000",
         &[],
-        "c37a74b96d49e1b26cbb07c730691b009d4748e845f12658d9fce8435a860147",
+        "8f5e76107e6c890d27e400124fa7b9a200000000000000000000000000000000",
     );
     golden(
         request(3, 8, ClientCommand::WriteRange(vec![7; SECTOR_SIZE].into())),
-        &attached(),
+        &of_requests(),
         "6174646400000082 0000000000000003 0000000000000008 00000001 00000000",
         &[7; SECTOR_SIZE],
-        "9a31cce91288c4e1281b484cb2f58504afb1f9d132969bdcc6eba97f3660c317",
+        "d8c92331d22d99a59f00b9babaedf7be00000000000000000000000000000000",
     );
     golden(
         request(4, 8, ClientCommand::Discard { count: 1 << 16 }),
-        &attached(),
+        &of_requests(),
         "6174646400000083 0000000000000004 0000000000000008 00010000 00000000",
         &[],
-        "23734f51ce0189e5a6d7cb350b05f8df410499cde78074444bc21f24500b52d6",
+        "5b0876a2d64f2a0909b91a8aac791ca600000000000000000000000000000000",
     );
     golden(
         request(5, 0, ClientCommand::Heartbeat),
-        &attached(),
+        &of_requests(),
         "6174646400000084 0000000000000005 0000000000000000",
         &[],
-        "dc05224ac5cb4419646720d56882b0a973076f5f8da18dc64c9d8cb91b516fef",
+        "7a71d387368606097c6ae9a51d6ff79a00000000000000000000000000000000",
     );
     golden(
         request(6, 0, ClientCommand::Detach),
-        &attached(),
+        &of_requests(),
         "6174646400000085 0000000000000006 0000000000000000",
         &[],
-        "fcf172a58594787a774888c037a8495b67ce827d27cecaf7ec68673849cf76bb",
+        "68080afdfeabdddcd3d097f9be2309cc00000000000000000000000000000000",
     );
 }
 
@@ -184,38 +190,38 @@ fn golden_bare_responses() {
             WriteRange,
             Fenced,
             "61746464000004c2",
-            "15345fe06acad5276b35d7b681faf539987e13863406ac2377eb84f263d100fb",
+            "0afd8be1da1a34c7b803a88b4d46896600000000000000000000000000000000",
         ),
         (
             4,
             Discard,
             Ok,
             "61746464000000c3",
-            "80b1c8ef649438f628209b366f7969cda4d4374c41cef0b2ce9549ca51a986e4",
+            "d409b0102cadeaf653a07a1eb342157000000000000000000000000000000000",
         ),
         (
             5,
             Heartbeat,
             Ok,
             "61746464000000c4",
-            "880e767749aee80f8ad18f15fd5c7c11acef822dd8efd9ab8a4d90ea5fde1ca4",
+            "f3126a54ce51b0e27a09397cca90d87e00000000000000000000000000000000",
         ),
         (
             6,
             Detach,
             Ok,
             "61746464000000c5",
-            "a8e84b89b10b400de63de29b82f1d8347374033c597486af1e169f60854e0311",
+            "63e9eb8c971cb5c1d684087234d9ea2800000000000000000000000000000000",
         ),
         (
             2,
             ReadRange,
             NotAttached,
             "6174646400000bc1",
-            "7f57371ff09598038c56a0609050efc066c2f7ca57639e715edcd26a752437c7",
+            "a1ed1935ed849ec79e3fbe0bf76fe80500000000000000000000000000000000",
         ),
     ] {
-        let sent = ClientResponse::bare(number, kind, status).encode(&attached());
+        let sent = ClientResponse::bare(number, kind, status).encode(&of_responses());
         let bytes = [&sent.head[..], &sent.content, &sent.tag].concat();
         assert_eq!(hex::encode(bytes), format!("{head}{number:016x}{tag}"));
     }
@@ -224,11 +230,11 @@ fn golden_bare_responses() {
 #[test]
 fn what_was_read_is_one_response_of_as_many_pieces_as_there_are() {
     let pieces = [vec![7; SECTOR_SIZE], vec![8; 2 * SECTOR_SIZE]].map(Bytes::from);
-    let (head, tag) = seal_pieces(2, ClientKind::ReadRange, &pieces, &attached());
+    let (head, tag) = seal_pieces(2, ClientKind::ReadRange, &pieces, &of_responses());
     let bytes = [&head[..], &pieces.concat(), &tag].concat();
     let decode = |sectors| {
         let mut stream = BytesMut::from(&bytes[..]);
-        decode_answer(&attached(), &mut stream, |number| {
+        decode_answer(&of_responses(), &mut stream, |number| {
             assert_eq!(number, 2);
             sectors
         })
@@ -243,24 +249,24 @@ fn what_was_read_is_one_response_of_as_many_pieces_as_there_are() {
     }
 
     // The golden bytes of one sector.
-    let (head, tag) = seal_pieces(2, ClientKind::ReadRange, &pieces[..1], &attached());
+    let (head, tag) = seal_pieces(2, ClientKind::ReadRange, &pieces[..1], &of_responses());
     assert_eq!(hex::encode(head), "61746464000000c10000000000000002");
-    let golden = "c91038bd79debec9ccaa133542ff8a3f7ed18814fe817b2bda52ea6b5875d292";
+    let golden = "86dfb57a160292488658b814d182e42500000000000000000000000000000000";
     assert_eq!(hex::encode(tag), golden);
     assert_eq!(head.len(), RESPONSE_HEAD_BYTES);
 }
 
 #[test]
-fn a_tag_of_another_session_or_of_none_is_wrong() {
+fn a_tag_of_another_session_or_direction_or_of_none_is_wrong() {
     let read = request(2, 8, ClientCommand::ReadRange { count: 3 });
-    let other = ConnectionSession([1; 16]).key(&plain());
-    for wrong in [plain(), other] {
+    let other = ConnectionSession([1; 16]).of_requests(&plain());
+    for wrong in [&plain() as &dyn Tagger, &other, &of_responses()] {
         let wrong_tag = Decoded::WrongTag {
             number: 2,
             kind: ClientKind::ReadRange,
         };
         assert_eq!(
-            decode_all(&attached(), &encoded(&read, &wrong)),
+            decode_all(&of_requests(), &encoded(&read, wrong)),
             [wrong_tag]
         );
     }
@@ -442,14 +448,14 @@ proptest! {
         for (number, (sector, command), garbage) in requests {
             bytes.extend(std::iter::repeat_n(b'a', garbage));
             let request = request(number, sector, command);
-            bytes.extend(encoded(&request, &attached()));
+            bytes.extend(encoded(&request, &of_requests()));
             expected.push(Decoded::Request(request));
         }
         let mut stream = BytesMut::new();
         let mut found = Vec::new();
         for piece in bytes.chunks(chunk) {
             stream.extend_from_slice(piece);
-            while let Some(decoded) = decode_request(&attached(), &mut stream) {
+            while let Some(decoded) = decode_request(&of_requests(), &mut stream) {
                 found.push(decoded);
             }
             // What it says to be missing never reaches past the request.
