@@ -37,6 +37,9 @@
 /* The most sectors of a piece, so that its message fits into a buffer. */
 #define ATDD_PIECE_SECTORS	32
 #define ATDD_MESSAGE_MAX	(ATDD_PIECE_SECTORS * ATDD_SECTOR_SIZE + 128)
+#define ATDD_BUFFER_SIZE	(2 * ATDD_MESSAGE_MAX)
+/* Whoever adds a device waits at most so long for a server. */
+#define ATDD_OPEN_TIME		(30 * HZ)
 /* Requests under way on a connection. */
 #define ATDD_SLOTS		255
 
@@ -186,6 +189,16 @@ struct atdd_device {
 #define atdd_warn(device, format, ...) \
 	pr_warn_ratelimited("%s: " format "\n", (device)->name, ##__VA_ARGS__)
 
+static inline bool atdd_is_change(struct request *rq)
+{
+	return req_op(rq) != REQ_OP_READ;
+}
+
+static inline bool atdd_has_data(struct request *rq)
+{
+	return req_op(rq) == REQ_OP_READ || req_op(rq) == REQ_OP_WRITE;
+}
+
 /* main.c */
 struct atdd_device *atdd_add(const char *name, const struct atdd_options *options);
 void atdd_remove(struct atdd_device *device);
@@ -210,8 +223,18 @@ void atdd_configfs_unregister(void);
 /* blk.c */
 int atdd_blk_add(struct atdd_device *device);
 void atdd_blk_remove(struct atdd_device *device);
+
+/* request.c */
+bool atdd_enqueue(struct atdd_device *device, struct atdd_request *request);
+void atdd_give_up(struct atdd_device *device, struct atdd_request *request);
+void atdd_finish(struct atdd_device *device, struct atdd_request *request,
+		 blk_status_t status);
+void atdd_unpin(struct atdd_device *device, struct atdd_request *request);
 void atdd_unlock(struct atdd_device *device);
 void atdd_kick(struct atdd_device *device);
+void atdd_fail_all(struct atdd_device *device, enum atdd_state state);
+
+/* piece.c */
 bool atdd_take_piece(struct atdd_connection *connection, size_t room,
 		     struct atdd_piece *piece);
 size_t atdd_put_piece(struct atdd_connection *connection,
@@ -221,11 +244,27 @@ int atdd_content_size(struct atdd_connection *connection,
 int atdd_take_answer(struct atdd_connection *connection,
 		     const struct atdd_response_header *header, const u8 *content);
 void atdd_requeue(struct atdd_connection *connection);
-void atdd_fail_all(struct atdd_device *device, enum atdd_state state);
 
 /* conn.c */
 int atdd_connections_start(struct atdd_device *device);
 void atdd_connections_stop(struct atdd_device *device);
+bool atdd_must_stop(struct atdd_connection *connection);
+bool atdd_leads(struct atdd_connection *connection);
+
+/* open.c */
+size_t atdd_put_bare(struct atdd_connection *connection, u8 type, u64 sector, u8 *to);
+int atdd_open_session(struct atdd_connection *connection);
+
+/* stream.c */
+const struct sockaddr_storage *atdd_address_of(struct atdd_connection *connection);
+int atdd_open_socket(struct atdd_connection *connection);
+void atdd_close_socket(struct atdd_connection *connection);
+void atdd_shut_down(struct atdd_connection *connection);
+int atdd_send_all(struct atdd_connection *connection, size_t size);
+int atdd_receive(struct atdd_connection *connection, size_t missing);
+int atdd_await(struct atdd_connection *connection, size_t size, unsigned long deadline);
+size_t atdd_received(struct atdd_connection *connection);
+u8 *atdd_message_of(struct atdd_connection *connection);
 
 /* auth.c */
 int atdd_auth_init(struct atdd_device *device);

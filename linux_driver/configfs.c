@@ -46,26 +46,13 @@ static ssize_t store(struct config_item *config_item, const char *page, size_t s
 		return store(item, page, size, parse);				\
 	}
 
-ATDD_STORE(connections, atdd_parse_connections)
-static ssize_t atdd_connections_show(struct config_item *item, char *page)
-{
-	return sysfs_emit(page, "%u\n", to_item(item)->options.connections);
-}
-CONFIGFS_ATTR(atdd_, connections);
-
-ATDD_STORE(queue_depth, atdd_parse_queue_depth)
-static ssize_t atdd_queue_depth_show(struct config_item *item, char *page)
-{
-	return sysfs_emit(page, "%u\n", to_item(item)->options.queue_depth);
-}
-CONFIGFS_ATTR(atdd_, queue_depth);
-
-ATDD_STORE(timeout, atdd_parse_timeout)
-static ssize_t atdd_timeout_show(struct config_item *item, char *page)
-{
-	return sysfs_emit(page, "%u\n", to_item(item)->options.timeout_s);
-}
-CONFIGFS_ATTR(atdd_, timeout);
+#define ATDD_SHOW(option, format, value)					\
+	static ssize_t atdd_##option##_show(struct config_item *item, char *page) \
+	{									\
+		const struct atdd_options *options = &to_item(item)->options;	\
+										\
+		return sysfs_emit(page, format "\n", value);			\
+	}
 
 ATDD_STORE(hmac, atdd_parse_key)
 CONFIGFS_ATTR_WO(atdd_, hmac);
@@ -73,6 +60,22 @@ ATDD_STORE(key_file, atdd_read_key_file)
 CONFIGFS_ATTR_WO(atdd_, key_file);
 ATDD_STORE(key, atdd_read_keyring)
 CONFIGFS_ATTR_WO(atdd_, key);
+
+ATDD_STORE(size, atdd_parse_size)
+ATDD_SHOW(size, "%llu", options->size_bytes)
+CONFIGFS_ATTR(atdd_, size);
+ATDD_STORE(attach, atdd_parse_attach)
+ATDD_SHOW(attach, "%s", atdd_attach_names[options->attach])
+CONFIGFS_ATTR(atdd_, attach);
+ATDD_STORE(connections, atdd_parse_connections)
+ATDD_SHOW(connections, "%u", options->connections)
+CONFIGFS_ATTR(atdd_, connections);
+ATDD_STORE(queue_depth, atdd_parse_queue_depth)
+ATDD_SHOW(queue_depth, "%u", options->queue_depth)
+CONFIGFS_ATTR(atdd_, queue_depth);
+ATDD_STORE(timeout, atdd_parse_timeout)
+ATDD_SHOW(timeout, "%u", options->timeout_s)
+CONFIGFS_ATTR(atdd_, timeout);
 
 ATDD_STORE(processes, atdd_parse_processes)
 static ssize_t atdd_processes_show(struct config_item *item, char *page)
@@ -87,20 +90,6 @@ static ssize_t atdd_processes_show(struct config_item *item, char *page)
 	return size + sysfs_emit_at(page, size, "\n");
 }
 CONFIGFS_ATTR(atdd_, processes);
-
-ATDD_STORE(size, atdd_parse_size)
-static ssize_t atdd_size_show(struct config_item *item, char *page)
-{
-	return sysfs_emit(page, "%llu\n", to_item(item)->options.size_bytes);
-}
-CONFIGFS_ATTR(atdd_, size);
-
-ATDD_STORE(attach, atdd_parse_attach)
-static ssize_t atdd_attach_show(struct config_item *item, char *page)
-{
-	return sysfs_emit(page, "%s\n", atdd_attach_names[to_item(item)->options.attach]);
-}
-CONFIGFS_ATTR(atdd_, attach);
 
 static ssize_t atdd_power_show(struct config_item *item, char *page)
 {

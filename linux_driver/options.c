@@ -65,6 +65,9 @@ int atdd_parse_processes(struct atdd_options *options, const char *text)
 	return 0;
 }
 
+/* More than 64 digits with space around them, so that too many are seen. */
+#define DIGITS_MAX	(2 * ATDD_KEY_SIZE + 16)
+
 /* 64 hex digits, with space around them. */
 int atdd_parse_key(struct atdd_options *options, const char *text)
 {
@@ -81,14 +84,14 @@ int atdd_parse_key(struct atdd_options *options, const char *text)
 
 int atdd_read_key_file(struct atdd_options *options, const char *path)
 {
-	char digits[2 * ATDD_KEY_SIZE + 16] = { };
+	char digits[DIGITS_MAX + 1] = { };
 	struct file *file = filp_open(path, O_RDONLY, 0);
 	ssize_t size = PTR_ERR(file);
 	loff_t position = 0;
 	int error;
 
 	if (!IS_ERR(file)) {
-		size = kernel_read(file, digits, sizeof(digits) - 1, &position);
+		size = kernel_read(file, digits, DIGITS_MAX, &position);
 		filp_close(file, NULL);
 	}
 	if (size < 0) {
@@ -103,7 +106,7 @@ int atdd_read_key_file(struct atdd_options *options, const char *path)
 static int copy_key(struct atdd_options *options, struct key *key)
 {
 	const struct user_key_payload *payload;
-	char digits[2 * ATDD_KEY_SIZE + 1];
+	char digits[DIGITS_MAX + 1] = { };
 	int error = 0;
 
 	down_read(&key->sem);
@@ -114,8 +117,7 @@ static int copy_key(struct atdd_options *options, struct key *key)
 		memcpy(options->key, payload->data, ATDD_KEY_SIZE);
 		options->has_key = true;
 	} else {
-		strscpy(digits, payload->data,
-			min_t(size_t, sizeof(digits), payload->datalen + 1));
+		memcpy(digits, payload->data, min_t(size_t, DIGITS_MAX, payload->datalen));
 		error = atdd_parse_key(options, digits);
 		memzero_explicit(digits, sizeof(digits));
 	}

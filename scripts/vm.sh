@@ -15,8 +15,8 @@ cd "$(dirname "$0")/.."
 
 export PATH="$PATH:/usr/sbin:/sbin"
 . scripts/need.sh
-need "qemu-system-x86 busybox-static kmod cpio nbd-client fio e2fsprogs xfsprogs fdisk python3 perl gcc make" \
-    qemu-system-x86_64 busybox depmod cpio nbd-client fio mkfs.ext4 mkfs.xfs sfdisk python3 perl \
+need "qemu-system-x86 busybox-static kmod cpio nbd-client fio e2fsprogs xfsprogs fdisk keyutils python3 perl gcc make" \
+    qemu-system-x86_64 busybox depmod cpio nbd-client fio mkfs.ext4 mkfs.xfs sfdisk keyctl python3 perl \
     gcc make
 cargo build --release --quiet --bin atdd
 exec python3 -B scripts/vm.py "$@"

@@ -16,7 +16,7 @@ MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "nbd", "ext4", "xfs", "conf
            "libchacha20poly1305"]
 # Programs of the host that a guest runs, each with its libraries.
 PROGRAMS = ["nbd-client", "mkfs.ext4", "fsck.ext4", "mkfs.xfs", "xfs_repair", "fio", "fstrim",
-            "sfdisk", "blkdiscard", "blockdev"]
+            "sfdisk", "blkdiscard", "blockdev", "keyctl"]
 BUSYBOX = "busybox"
 DRIVER = Path("linux_driver")
 # Of Linux's sources, what a guest copies to the disk.

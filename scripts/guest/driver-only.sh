@@ -59,6 +59,17 @@ must_say "size= is"
 must_fail insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key attach=sometimes
 must_say "attach= is"
 
+step "keyring"
+must_fail insmod ./atdd.ko processes="$PROCESSES" key=atdd:nobody
+must_say "there is no key atdd:nobody"
+keyctl padd logon atdd:client @u <./key >/tmp/serial || fail "keyctl"
+insmod ./atdd.ko processes="$PROCESSES" key=atdd:client || fail "insmod"
+read_first atdd || fail "reading"
+nothing_is_left
+echo "$(cat ./key)0" | keyctl padd user atdd:long @u >/tmp/serial || fail "keyctl"
+must_fail insmod ./atdd.ko processes="$PROCESSES" key=atdd:long
+must_say "64 hex digits"
+
 step "several devices"
 insmod ./atdd.ko || fail "insmod"
 must_fail mkdir "$CONFIG/disk"
