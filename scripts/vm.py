@@ -45,7 +45,7 @@ class Guest:
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
             "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
-            "-kernel", kernel.image, "-initrd", initramfs,
+            "-machine", kernel.MACHINE, "-kernel", kernel.image, "-initrd", initramfs,
             "-append", "console=ttyS0 panic=-1 quiet loglevel=7",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net",
             "-serial", f"file:{self.kernel_log}", "-serial", f"file:{self.output}",

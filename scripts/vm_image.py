@@ -70,6 +70,7 @@ class Kernel:
 
     # How many times longer than usual its guests may take; more than once, and their pass is short.
     SLOWNESS = 1
+    MACHINE = "pc"
 
     def __init__(self, series):
         self.package = newest("linux-image", series)
