@@ -12,13 +12,16 @@ import time
 from pathlib import Path
 
 import cluster
+import vm_debug
 import vm_image
 from cluster import Cluster, free_ports
 from vm_faults import Control, Kills, Liar
 
 GUEST = Path("scripts/guest")
-# What the kernel says when something is wrong with it, or with a module.
-ALARMS = re.compile(r"WARNING:|BUG:|Oops|Call Trace|blocked for more than|UBSAN|refcount_t|"
+# What the kernel says when something is wrong with it, or with a module. All that looks for bugs
+# says WARNING or BUG; the second line is of what has stopped to look.
+ALARMS = re.compile(r"WARNING:|BUG[: ]|Oops|Call Trace|blocked for more than|UBSAN|refcount_t|"
+                    r"ODEBUG disabled|leak detector disabled|"
                     r"unreferenced object|possible circular|inconsistent lock|EXT4-fs error|"
                     r"XFS .*(?:[Cc]orruption|[Ss]hutdown)")
 # No filesystem is to see an error of the disk.
@@ -30,6 +33,7 @@ class Guest:
 
     def __init__(self, kernel, main, directory, settings=None, files=(), disks=()):
         directory.mkdir(exist_ok=True)
+        self.slowness = kernel.SLOWNESS
         self.kernel_log = directory / "kernel.log"
         self.output = directory / "output.log"
         self.code = directory / "exit-code"
@@ -41,7 +45,7 @@ class Guest:
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm", "-smp", "2",
             "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
-            "-kernel", kernel.image, "-initrd", initramfs,
+            "-machine", kernel.MACHINE, "-kernel", kernel.image, "-initrd", initramfs,
             "-append", "console=ttyS0 panic=-1 quiet loglevel=7",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net",
             "-serial", f"file:{self.kernel_log}", "-serial", f"file:{self.output}",
@@ -74,7 +78,7 @@ class Guest:
     def wait(self, seconds):
         """Waits for its end; its exit code, or `None` when it was not done in this time."""
         shown = 0
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * self.slowness
         while self.child.poll() is None:
             if time.monotonic() > deadline:
                 self.cut_off()
@@ -92,7 +96,7 @@ class Guest:
         return max(shown, whole)
 
     def wait_for(self, text, seconds):
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * self.slowness
         while text not in self.said():
             if self.child.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"the guest never said {text!r}; logs in {self.output.parent}")
@@ -264,7 +268,7 @@ def main():
     parser = argparse.ArgumentParser(prog="vm.sh")
     parser.add_argument("command", choices=["build", "nbd", "driver", "compare", "run"])
     parser.add_argument("script", nargs="?")
-    parser.add_argument("--kernel", action="append", choices=["6.1", "6.12"])
+    parser.add_argument("--kernel", action="append", choices=["6.1", "6.12", "debug"])
     parser.add_argument("--short", action="append", default=[], choices=["6.1", "6.12"],
                         help="a kernel that gets a shorter pass")
     parser.add_argument("--rounds", type=int, default=2)
@@ -275,7 +279,8 @@ def main():
     begin = time.monotonic()
     with run.started:
         for series in arguments.kernel or ["6.1", "6.12"]:
-            kernel = vm_image.Kernel(series)
+            kernel = vm_debug.DebugKernel() if series == "debug" else vm_image.Kernel(series)
+            short = series in arguments.short or kernel.SLOWNESS > 1
             if arguments.command == "build":
                 vm_image.module(kernel)
                 vm_image.check_style()
@@ -285,9 +290,9 @@ def main():
             elif arguments.command == "compare":
                 run.compare(kernel)
             else:
-                run.use(arguments.command, kernel, series in arguments.short)
+                run.use(arguments.command, kernel, short)
                 if arguments.command == "driver":
-                    run.use_module(kernel, series in arguments.short)
+                    run.use_module(kernel, short)
                     run.use_module_with_liars(kernel)
     print(f"vm: all is well after {time.monotonic() - begin:.0f} s")
     shutil.rmtree(run.directory)

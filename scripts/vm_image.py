@@ -69,6 +69,10 @@ def depends(package):
 class Kernel:
     """A kernel of Debian's by its series."""
 
+    # How many times longer than usual its guests may take; more than once, and their pass is short.
+    SLOWNESS = 1
+    MACHINE = "pc"
+
     def __init__(self, series):
         self.package = newest("linux-image", series)
         self.version = self.package.removeprefix("linux-image-")
@@ -214,7 +218,8 @@ def base(kernel):
         name = path.name.removesuffix(".xz")
         (root / "modules" / name).write_bytes(decompressed(path))
         order.append(name)
-    (root / "modules" / "order").write_text("\n".join(order) + "\n", encoding="utf-8")
+    lines = "".join(f"{name}\n" for name in order)
+    (root / "modules" / "order").write_text(lines, encoding="utf-8")
     pack(root, archive)
     shutil.rmtree(root)
     return archive

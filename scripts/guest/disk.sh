@@ -10,6 +10,21 @@ step() {
     echo "[$(cut -d' ' -f1 /proc/uptime)] $*"
 }
 
+# What the removed module has left allocated, on a kernel that knows. Addresses without a name are
+# of code that is gone: its own.
+check_leaks() {
+    leaks=/sys/kernel/debug/kmemleak
+    [ -e "$leaks" ] || return 0
+    # Only what is some seconds old counts, and was found by two scans.
+    for scan in 1 2; do
+        sleep 6
+        echo scan >"$leaks" || fail "kmemleak does not scan"
+    done
+    cat "$leaks"
+    ! grep -q 'atdd\|\] 0x' "$leaks" || fail "memory leaks"
+    step "no memory leaks"
+}
+
 make_filesystem() { # TYPE DEVICE
     case $1 in
     ext4) mkfs.ext4 -q -F "$2" ;;

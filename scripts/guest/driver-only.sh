@@ -208,3 +208,4 @@ while [ "$round" -lt "$ROUNDS" ]; do
     [ $((round % 3)) = 2 ] || host start "$((round % 3 + 1))"
 done
 step "$ROUNDS rounds are done"
+check_leaks

@@ -9,3 +9,4 @@ insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key ${OPTIONS-} || fail 
 . "./$TASK.sh"
 rmmod atdd || fail "rmmod"
 step "removed"
+check_leaks
