@@ -168,6 +168,7 @@ struct atdd_device {
 	unsigned int blocked;
 
 	/* The attachment; the first connection leads, the others join it. */
+	bool extended;			/* a server has answered a heartbeat */
 	bool classic;
 	bool attached;
 	unsigned int coordinator;	/* index of the process */

@@ -96,25 +96,33 @@ static int probe(struct atdd_connection *connection, u64 sector, bool *exists)
 
 /*
  * Whether the server knows attachments: then it answers a heartbeat, which a
- * classic one skips, and so answers a read alone.
+ * classic one skips, and so answers a read alone. Once a server of the cluster
+ * has answered one, no read is sent any more: read by nobody who is attached, it
+ * would fence this very device, if its attachment has just ended.
  */
 static int knows_attachments(struct atdd_connection *connection, bool *knows)
 {
+	struct atdd_device *device = connection->device;
+	bool extended = READ_ONCE(device->extended);
 	struct atdd_response_header header = { };
+	unsigned long patience = extended ? ATTACH_TIME : HEARTBEAT_TIME;
 	const u8 *content;
 	int error;
 
 	error = send_bare(connection, ATDD_HEARTBEAT, 0);
 	if (error)
 		return error;
-	error = await_response(connection, jiffies + HEARTBEAT_TIME, &header, &content);
-	if (error == -ETIMEDOUT && !atdd_received(connection)) {
+	error = await_response(connection, jiffies + patience, &header, &content);
+	if (error == -ETIMEDOUT && !extended && !atdd_received(connection)) {
 		error = send_bare(connection, ATDD_READ, 0);
 		if (!error)
 			error = await_response(connection, jiffies + ATTACH_TIME, &header,
 					       &content);
 	}
+	/* A late answer is one, too: the next connection waits for it. */
 	*knows = header.type == (ATDD_HEARTBEAT | ATDD_RESPONSE);
+	if (*knows && (!error || error == -EAGAIN))
+		WRITE_ONCE(device->extended, true);
 	return error;
 }
 

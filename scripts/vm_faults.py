@@ -81,10 +81,12 @@ class Control(threading.Thread):
 
 class Liar:
     """Passes connections on to a process, and now and then changes what that says: a bit, some bytes
-    too many, or the end of the connection."""
+    too many, or the end of the connection. Some connections begin slowly."""
 
     # Of what a process says, in bytes, from one lie to the next; on average.
     HONEST_BYTES = 1 << 20
+    # Longer than a driver waits for the answer to its first heartbeat.
+    SLOW_SECONDS = 0.8
 
     def __init__(self, port):
         self.of = port
@@ -98,12 +100,15 @@ class Liar:
             while True:
                 client, _ = self.listener.accept()
                 server = socket.create_connection(("127.0.0.1", self.of))
-                for source, sink, change in ((client, server, None), (server, client, self.lie)):
-                    threading.Thread(target=self.pump, args=(source, sink, change),
+                slowness = random.choice([0, 0, self.SLOW_SECONDS])
+                for source, sink, change, delay in ((client, server, None, 0),
+                                                    (server, client, self.lie, slowness)):
+                    threading.Thread(target=self.pump, args=(source, sink, change, delay),
                                      daemon=True).start()
 
     @staticmethod
-    def pump(source, sink, change):
+    def pump(source, sink, change, delay):
+        time.sleep(delay)
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 sink.sendall(change(data) if change else data)

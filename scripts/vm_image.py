@@ -20,7 +20,7 @@ PROGRAMS = ["nbd-client", "mkfs.ext4", "fsck.ext4", "mkfs.xfs", "xfs_repair", "f
 BUSYBOX = "busybox"
 DRIVER = Path("linux_driver")
 # Of Linux's sources, what a guest copies to the disk.
-TREE = ["drivers/gpu/drm/amd", "fs", "kernel", "mm"]
+TREE = ["drivers/net", "fs", "kernel", "mm"]
 
 
 def run(*command, **options):
