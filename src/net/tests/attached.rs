@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::classic_client::read;
 use super::driver_client::*;
 use super::support::*;
-use super::volume::{NEWER, Operation, TestVolume, fence};
+use super::volume::{NEWER, Operation, TestVolume, attach, fence};
 use crate::domain::{
     Attach, AttachKind, Generation, JoinKey, OperationError, OwnerId, SECTOR_SIZE,
 };

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::driver_client::*;
 use super::support::*;
-use super::volume::held;
+use super::volume::{attach, held};
 use crate::domain::{AttachRefusal, Generation};
 use crate::net::Settings;
 use crate::wire::{ClientCommand, ClientKey, ClientKind, ClientStatus, Tagger};

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::classic_client::{Client, encoded_with};
 use super::support::*;
-use super::volume::Operation;
-use crate::domain::{Attach, AttachKind, AttachRefusal, OwnerId, SECTOR_SIZE};
+use super::volume::{Operation, attach};
+use crate::domain::{Attach, AttachRefusal, SECTOR_SIZE};
 use crate::wire::{
     AttachAnswer, ClientCommand, ClientKind, ClientRequest, ClientResponse, ClientStatus, Tagger,
 };
@@ -118,15 +118,6 @@ impl Driver {
     pub(super) async fn assert_silent(&mut self) {
         let waited = timeout(Duration::from_millis(30), self.try_receive()).await;
         assert!(waited.is_err(), "{waited:?}");
-    }
-}
-
-pub(super) fn attach() -> Attach {
-    Attach {
-        owner: OwnerId([3; 16]),
-        kind: AttachKind::Exclusive { join: None },
-        take_over: false,
-        continues: None,
     }
 }
 

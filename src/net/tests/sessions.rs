@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::session::*;
 use super::support::rank;
-use super::volume::{NEWER, Operation, TestVolume, fence};
+use super::volume::{NEWER, Operation, TestVolume, attach, fence};
 use crate::domain::{AttachRefusal, SECTOR_SIZE};
 use crate::net::{NetError, Settings, Stage};
 use crate::wire::{SectorValues, SessionAnswer, SessionQuestion};

@@ -115,6 +115,16 @@ impl TestAttached {
     }
 }
 
+/// What clients attach with.
+pub(in crate::net) fn attach() -> Attach {
+    Attach {
+        owner: OwnerId([3; 16]),
+        kind: AttachKind::Exclusive { join: None },
+        take_over: false,
+        continues: None,
+    }
+}
+
 /// The refusal of a volume that this process holds for a client of its own.
 pub(in crate::net) fn held(process: Rank, generation: u64, client: &str) -> AttachRefusal {
     AttachRefusal::Held(Box::new(Holder {
