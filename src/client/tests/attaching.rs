@@ -6,22 +6,19 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::support::*;
 use crate::client::{AttachOptions, Attachment, ClientError};
-use crate::domain::{AttachKind, AttachRefusal, Generation, Holder, OwnerId};
+use crate::domain::AttachRefusal;
 use crate::wire::{SessionAnswer, SessionQuestion};
 
 fn start(stage: &Stage) -> Attachment {
     Attachment::start(stage.network.clone(), &AttachOptions::exclusive())
 }
 
-fn held() -> AttachRefusal {
-    AttachRefusal::Held(Box::new(Holder {
-        process: rank(2),
-        owner: OwnerId([7; 16]),
-        kind: AttachKind::Exclusive { join: None },
-        generation: Generation(4),
-        client: "10.0.0.9:5000".to_owned(),
-        since: 1_760_000_000,
-    }))
+/// How long it takes to give it back; that it ends is part of every test.
+async fn time_to_detach(attachment: Attachment) -> Duration {
+    let began = Instant::now();
+    let detached = timeout(Duration::from_secs(600), attachment.detach());
+    detached.await.expect("it ends");
+    began.elapsed()
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,8 +65,7 @@ async fn it_goes_where_it_is_sent() {
         .await;
     let mut process = stage.session().await;
     assert_eq!(process.rank, there);
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
+    process.admit(1).await;
     attachment.granted().await.unwrap();
 }
 
@@ -83,8 +79,7 @@ async fn a_process_that_does_not_get_it_done_is_not_waited_for_for_ever() {
     let _lives = tokio::spawn(process.live());
     let mut process = stage.session().await;
     assert_eq!(began.elapsed().as_secs(), 3);
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
+    process.admit(1).await;
     attachment.granted().await.unwrap();
 }
 
@@ -147,8 +142,7 @@ async fn the_last_handle_that_is_dropped_gives_it_back() {
     drop(attachment);
     assert_eq!(in_words(&process.questions().await), "");
     drop(clone);
-    assert_eq!(process.question().await, SessionQuestion::Detach);
-    process.answer(SessionAnswer::Detached).await;
+    process.take_back().await;
     assert_eq!(process.anything().await, None);
 }
 
@@ -159,9 +153,7 @@ async fn giving_back_does_not_wait_for_ever() {
     let writing = write(&attachment, 0, 1);
     process.question().await;
     let _lives = tokio::spawn(process.live());
-    let began = Instant::now();
-    attachment.detach().await;
-    assert_eq!(began.elapsed().as_secs(), 3);
+    assert_eq!(time_to_detach(attachment).await.as_secs(), 3);
     let error = writing.await.unwrap().unwrap_err();
     assert!(matches!(error, ClientError::UnknownOutcome), "{error}");
 }
@@ -178,10 +170,7 @@ async fn giving_back_does_not_wait_for_a_process_that_only_says_how_it_stands() 
     let unsent = write(&attachment, 0, 1);
     sleep(Duration::from_millis(1)).await;
     let _stalls = tokio::spawn(process.stall());
-    let began = Instant::now();
-    let detached = timeout(Duration::from_secs(600), attachment.detach());
-    detached.await.expect("it ends");
-    assert_eq!(began.elapsed().as_secs(), 3);
+    assert_eq!(time_to_detach(attachment).await.as_secs(), 3);
     let error = writing.await.unwrap().unwrap_err();
     assert!(matches!(error, ClientError::UnknownOutcome), "{error}");
     let error = unsent.await.unwrap().unwrap_err();
@@ -205,10 +194,7 @@ async fn giving_back_does_not_wait_for_an_attach_that_always_meets_others() {
             process.attach().await;
         }
     });
-    let began = Instant::now();
-    let detached = timeout(Duration::from_secs(600), attachment.detach());
-    detached.await.expect("it ends");
-    assert_eq!(began.elapsed().as_secs(), 3);
+    assert_eq!(time_to_detach(attachment).await.as_secs(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,10 +212,7 @@ async fn giving_back_has_an_end_while_processes_grant_the_disk_and_go_away() {
             sleep(Duration::from_millis(900)).await;
         }
     });
-    let began = Instant::now();
-    let detached = timeout(Duration::from_secs(600), attachment.detach());
-    detached.await.expect("it ends");
-    assert_eq!(began.elapsed().as_secs(), 30);
+    assert_eq!(time_to_detach(attachment).await.as_secs(), 30);
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +245,5 @@ async fn an_idle_attachment_without_a_process_is_given_back_at_once() {
     stage.set_all(Meets::Refuses);
     drop(process);
     sleep(Duration::from_secs(1)).await;
-    let began = Instant::now();
-    attachment.detach().await;
-    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(time_to_detach(attachment).await, Duration::ZERO);
 }

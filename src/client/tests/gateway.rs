@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport};
+use nbd_frontend::{DeviceError, Piece, SectorDevice, SectorExport, Unavailable};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::support::*;
 use crate::client::{AttachOptions, Attachment, Gateway, GatewayDevice};
-use crate::domain::{AttachKind, AttachRefusal, Generation, Holder, OwnerId};
+use crate::domain::{AttachRefusal, Generation, OwnerId};
 use crate::wire::{SectorValues, SessionAnswer, SessionQuestion};
 
 fn gateway(stage: &Stage, options: AttachOptions) -> Arc<Gateway> {
@@ -34,14 +34,60 @@ async fn opened(
     let gateway = gateway(stage, options);
     let opening = open(&gateway);
     let mut process = stage.session().await;
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
+    let owner = process.admit(1).await;
     (gateway, opening.await.unwrap(), process, owner)
 }
 
 fn open(gateway: &Arc<Gateway>) -> JoinHandle<GatewayDevice> {
     let gateway = Arc::clone(gateway);
     tokio::spawn(async move { gateway.open().await.unwrap() })
+}
+
+fn try_to_open(gateway: &Arc<Gateway>) -> JoinHandle<Result<GatewayDevice, Unavailable>> {
+    let gateway = Arc::clone(gateway);
+    tokio::spawn(async move { gateway.open().await })
+}
+
+fn begin_write(device: &Arc<GatewayDevice>) -> JoinHandle<Result<(), DeviceError>> {
+    let device = Arc::clone(device);
+    tokio::spawn(async move { device.write(0, data(1)).await })
+}
+
+/// Another host takes the disk over.
+async fn is_taken_over(process: &Process) {
+    let by = fence(2, OwnerId([7; 16]));
+    process.answer(SessionAnswer::Fenced { by }).await;
+}
+
+/// A client of a gateway that was attached under generation 1 opens it again: that attachment may
+/// only go on.
+async fn comes_back(
+    stage: &mut Stage,
+    gateway: &Arc<Gateway>,
+    owner: OwnerId,
+) -> (JoinHandle<Result<GatewayDevice, Unavailable>>, Process) {
+    let opening = try_to_open(gateway);
+    let mut process = stage.session().await;
+    let attach = process.attach().await;
+    let going_on = (owner, Some(Generation(1)));
+    assert_eq!((attach.owner, attach.continues), going_on);
+    (opening, process)
+}
+
+/// Asserts that a client which hears that another host had the disk is turned away, and everybody
+/// after it.
+async fn assert_turned_away(
+    stage: &mut Stage,
+    gateway: &Gateway,
+    opening: JoinHandle<Result<GatewayDevice, Unavailable>>,
+    process: &Process,
+) {
+    let refusal = AttachRefusal::Fenced { by: Generation(5) };
+    process.answer(SessionAnswer::AttachRefused(refusal)).await;
+    let refused = opening.await.unwrap().unwrap_err();
+    assert!(refused.0.contains("generation 5"), "{refused}");
+    assert!(gateway.open().await.is_err());
+    stage.no_session();
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,8 +100,7 @@ async fn all_clients_share_an_attachment_that_the_last_gives_back() {
 
     let (first, second) = (open(&gateway), open(&gateway));
     let mut process = stage.session().await;
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
+    let owner = process.admit(1).await;
     let (first, second) = (first.await.unwrap(), second.await.unwrap());
     assert_eq!(first.sectors(), SECTORS);
     let reading = tokio::spawn(async move { (first.read(3, 2).await, first) });
@@ -78,12 +123,10 @@ async fn all_clients_share_an_attachment_that_the_last_gives_back() {
     stage.no_session();
     process.answer(SessionAnswer::Detached).await;
     let mut process = stage.session().await;
-    let newer = process.attach().await.owner;
+    let newer = process.admit(2).await;
     assert_ne!(newer, owner, "a new attachment");
-    process.grant(fence(2, newer)).await;
     drop(again.await.unwrap());
-    assert_eq!(process.question().await, SessionQuestion::Detach);
-    process.answer(SessionAnswer::Detached).await;
+    process.take_back().await;
     gateway.returned().await;
 }
 
@@ -91,19 +134,10 @@ async fn all_clients_share_an_attachment_that_the_last_gives_back() {
 async fn a_client_is_told_who_holds_the_disk() {
     let mut stage = stage(3);
     let gateway = gateway(&stage, AttachOptions::exclusive());
-    let opening = tokio::spawn(async move { gateway.open().await });
+    let opening = try_to_open(&gateway);
     let mut process = stage.session().await;
     process.attach().await;
-    let holder = Holder {
-        process: rank(2),
-        owner: OwnerId([7; 16]),
-        kind: AttachKind::Shared,
-        generation: Generation(4),
-        client: "10.0.0.9:5000".to_owned(),
-        since: 1_000_000_000,
-    };
-    let refusal = AttachRefusal::Held(Box::new(holder));
-    process.answer(SessionAnswer::AttachRefused(refusal)).await;
+    process.answer(SessionAnswer::AttachRefused(held())).await;
     let text = opening.await.unwrap().unwrap_err().to_string();
     assert_eq!(
         text,
@@ -123,8 +157,7 @@ async fn a_client_that_leaves_while_it_waits_lets_the_next_one_try() {
     leaving.abort();
     assert_eq!(process.anything().await, None);
     let mut process = stage.session().await;
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
+    process.admit(1).await;
     next.await.unwrap();
 }
 
@@ -135,8 +168,7 @@ async fn whoever_was_fenced_is_lost_and_nobody_is_let_in_any_more() {
     let (gateway, device, process, _) = opened(&mut stage, options).await;
     let quiet = timeout(Duration::from_secs(1), device.lost()).await;
     assert!(quiet.is_err());
-    let by = fence(2, OwnerId([7; 16]));
-    process.answer(SessionAnswer::Fenced { by }).await;
+    is_taken_over(&process).await;
     device.lost().await;
     let silent = timeout(Duration::from_secs(9), device.write(0, data(1))).await;
     assert!(silent.is_err(), "the end of the connection is its answer");
@@ -155,8 +187,7 @@ async fn whoever_was_fenced_and_left_at_once_is_not_let_in_either() {
     let mut stage = stage(3);
     let options = AttachOptions::exclusive();
     let (gateway, device, process, _) = opened(&mut stage, options).await;
-    let by = fence(2, OwnerId([7; 16]));
-    process.answer(SessionAnswer::Fenced { by }).await;
+    is_taken_over(&process).await;
     device.lost().await;
     drop(device);
     let refused = gateway.open().await.unwrap_err();
@@ -181,19 +212,9 @@ async fn a_gateway_of_a_joined_device_goes_on_only_if_nobody_had_the_disk() {
         }
         device.lost().await;
         drop(device);
-        let opening = Arc::clone(&gateway);
-        let opening = tokio::spawn(async move { opening.open().await });
-        let mut process = stage.session().await;
-        let attach = process.attach().await;
-        let going_on = (owner, Some(Generation(1)));
-        assert_eq!((attach.owner, attach.continues), going_on);
+        let (opening, process) = comes_back(&mut stage, &gateway, owner).await;
         if fenced {
-            let refusal = AttachRefusal::Fenced { by: Generation(5) };
-            process.answer(SessionAnswer::AttachRefused(refusal)).await;
-            let refused = opening.await.unwrap().unwrap_err();
-            assert!(refused.0.contains("generation 5"), "{refused}");
-            assert!(gateway.open().await.is_err());
-            stage.no_session();
+            assert_turned_away(&mut stage, &gateway, opening, &process).await;
         } else {
             process.grant(fence(3, owner)).await;
             opening.await.unwrap().unwrap();
@@ -206,8 +227,7 @@ async fn a_gateway_of_a_joined_device_that_another_host_fenced_lets_nobody_in() 
     let mut stage = stage(3);
     let options = AttachOptions::join("disk", b"secret");
     let (gateway, device, process, _) = opened(&mut stage, options).await;
-    let by = fence(2, OwnerId([7; 16]));
-    process.answer(SessionAnswer::Fenced { by }).await;
+    is_taken_over(&process).await;
     device.lost().await;
     let refused = gateway.open().await.unwrap_err();
     assert!(refused.0.contains("generation 2"), "{refused}");
@@ -222,8 +242,7 @@ async fn a_gateway_of_a_joined_device_whose_clients_said_goodbye_begins_anew() {
     let (gateway, device, mut process, owner) = opened(&mut stage, options).await;
     device.said_goodbye();
     drop(device);
-    assert_eq!(process.question().await, SessionQuestion::Detach);
-    process.answer(SessionAnswer::Detached).await;
+    process.take_back().await;
     let _opening = open(&gateway);
     let attach = stage.session().await.attach().await;
     assert_eq!((attach.owner, attach.continues), (owner, None));
@@ -236,10 +255,7 @@ async fn a_gateway_gives_the_disk_back_though_its_process_only_says_how_it_stand
     let options = AttachOptions::exclusive();
     let (gateway, device, mut process, _) = opened(&mut stage, options).await;
     let device = Arc::new(device);
-    let writing = [0, 0].map(|first| {
-        let device = Arc::clone(&device);
-        tokio::spawn(async move { device.write(first, data(1)).await })
-    });
+    let writing = [(); 2].map(|()| begin_write(&device));
     assert_eq!(in_words(&process.questions().await), "write 0+1");
     for writing in writing {
         writing.abort();
@@ -267,8 +283,7 @@ async fn a_gateway_takes_the_disk_over_once() {
         assert_eq!(attach.take_over, first);
         process.grant(fence(1, attach.owner)).await;
         drop(opening.await.unwrap());
-        assert_eq!(process.question().await, SessionQuestion::Detach);
-        process.answer(SessionAnswer::Detached).await;
+        process.take_back().await;
     }
 }
 
@@ -310,8 +325,7 @@ async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shar
         process.attach().await;
         process.grant(fence).await;
         let device = Arc::new(opening.await.unwrap());
-        let writing = Arc::clone(&device);
-        let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+        let writing = begin_write(&device);
         process.question().await;
         drop(process);
         if shared {
@@ -331,8 +345,7 @@ async fn a_change_of_unknown_outcome_closes_joined_connections_and_fails_on_shar
 async fn leaves(device: GatewayDevice, process: &mut Process) {
     let device = Arc::new(device);
     device.asked_for_change();
-    let writing = Arc::clone(&device);
-    let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+    let writing = begin_write(&device);
     assert_eq!(in_words(&process.questions().await), "write 0+1");
     writing.abort();
     writing.await.unwrap_err();
@@ -345,8 +358,7 @@ async fn a_take_over_is_noticed_while_the_disk_is_given_back() {
     let (gateway, device, mut process, _) = opened(&mut stage, options).await;
     leaves(device, &mut process).await;
     sleep(Duration::from_millis(10)).await;
-    let by = fence(2, OwnerId([7; 16]));
-    process.answer(SessionAnswer::Fenced { by }).await;
+    is_taken_over(&process).await;
     let refused = gateway.open().await.unwrap_err();
     assert!(refused.0.contains("start the gateway again"), "{refused}");
     stage.no_session();
@@ -365,26 +377,13 @@ async fn whoever_left_unanswered_comes_back_only_if_nobody_had_the_disk() {
         drop(process);
         gateway.returned().await;
         stage.set_all(Meets::Opens);
-        let opening = Arc::clone(&gateway);
-        let opening = tokio::spawn(async move { opening.open().await });
-        let mut process = stage.session().await;
-        let attach = process.attach().await;
-        assert_eq!(
-            (attach.owner, attach.continues),
-            (owner, Some(Generation(1)))
-        );
+        let (opening, mut process) = comes_back(&mut stage, &gateway, owner).await;
         if fenced {
-            let refusal = AttachRefusal::Fenced { by: Generation(5) };
-            process.answer(SessionAnswer::AttachRefused(refusal)).await;
-            let refused = opening.await.unwrap().unwrap_err();
-            assert!(refused.0.contains("generation 5"), "{refused}");
-            assert!(gateway.open().await.is_err());
-            stage.no_session();
+            assert_turned_away(&mut stage, &gateway, opening, &process).await;
         } else {
             process.grant(fence(2, owner)).await;
             drop(opening.await.unwrap().unwrap());
-            assert_eq!(process.question().await, SessionQuestion::Detach);
-            process.answer(SessionAnswer::Detached).await;
+            process.take_back().await;
             // It may have been another client, which only looked at the disk.
             let _opening = open(&gateway);
             let attach = stage.session().await.attach().await;
@@ -403,8 +402,7 @@ async fn whoever_changed_something_and_left_without_goodbye_comes_back_by_the_sa
         let device = Arc::new(device);
         if change {
             device.asked_for_change();
-            let writing = Arc::clone(&device);
-            let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+            let writing = begin_write(&device);
             let question = process.question().await;
             process.done(&question).await;
             writing.await.unwrap().unwrap();
@@ -413,8 +411,7 @@ async fn whoever_changed_something_and_left_without_goodbye_comes_back_by_the_sa
             device.said_goodbye();
         }
         drop(device);
-        assert_eq!(process.question().await, SessionQuestion::Detach);
-        process.answer(SessionAnswer::Detached).await;
+        process.take_back().await;
         let _opening = open(&gateway);
         let attach = stage.session().await.attach().await;
         let unsettled = change && !goodbye;
@@ -434,8 +431,7 @@ async fn a_client_that_was_answered_with_an_error_and_says_goodbye_owes_nothing(
     let (gateway, device, mut process, _) = opened(&mut stage, options).await;
     let device = Arc::new(device);
     device.asked_for_change();
-    let writing = Arc::clone(&device);
-    let writing = tokio::spawn(async move { writing.write(0, data(1)).await });
+    let writing = begin_write(&device);
     let question = process.question().await;
     for _ in 0..11 {
         sleep(Duration::from_millis(100)).await;
@@ -445,8 +441,7 @@ async fn a_client_that_was_answered_with_an_error_and_says_goodbye_owes_nothing(
     process.done(&question).await;
     device.said_goodbye();
     drop(device);
-    assert_eq!(process.question().await, SessionQuestion::Detach);
-    process.answer(SessionAnswer::Detached).await;
+    process.take_back().await;
     let _opening = open(&gateway);
     let attach = stage.session().await.attach().await;
     assert_eq!(attach.continues, None);

@@ -36,8 +36,7 @@ async fn waiting_is_said_after_two_seconds_and_so_is_going_on() {
     );
     stage.set_all(Meets::Opens);
     let mut process = stage.session().await;
-    let owner = process.attach().await.owner;
-    process.grant(fence(1, owner)).await;
+    process.admit(1).await;
     attachment.granted().await.unwrap();
     sleep(Duration::from_millis(1)).await;
     let said = said_in(&log);

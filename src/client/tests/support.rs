@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 use crate::client::network::{Network, Receiver, Sender};
 use crate::client::{AttachOptions, Attachment, ClientError};
-use crate::domain::{Attach, ClusterId, Fence, Generation, Incarnation, Mode, OwnerId, Rank, Tag};
+use crate::domain::{
+    Attach, AttachKind, AttachRefusal, ClusterId, Fence, Generation, Holder, Incarnation, Mode,
+    OwnerId, Rank, Tag,
+};
 use crate::net::NetError;
 use crate::wire::{
     Credit, HelloError, RequestNumber, SectorValues, SessionAnswer, SessionQuestion,
@@ -104,7 +107,7 @@ impl Stage {
         &mut self,
         options: AttachOptions,
     ) -> (Attachment, Process, OwnerId) {
-        let shared = options.kind == crate::domain::AttachKind::Shared;
+        let shared = options.kind == AttachKind::Shared;
         let attachment = Attachment::start(self.network.clone(), &options);
         let mut process = self.session().await;
         let owner = process.attach().await.owner;
@@ -151,6 +154,19 @@ impl Process {
             SessionQuestion::Attach(attach) => attach,
             other => panic!("{other:?} came instead of an attach"),
         }
+    }
+
+    /// Grants what is attached now, under this generation; the owner whose it is.
+    pub(super) async fn admit(&mut self, generation: u64) -> OwnerId {
+        let owner = self.attach().await.owner;
+        self.grant(fence(generation, owner)).await;
+        owner
+    }
+
+    /// Agrees to what must be asked now: that the disk be given back.
+    pub(super) async fn take_back(&mut self) {
+        assert_eq!(self.question().await, SessionQuestion::Detach);
+        self.answer(SessionAnswer::Detached).await;
     }
 
     pub(super) async fn answer(&self, answer: SessionAnswer) {
@@ -220,6 +236,18 @@ pub(super) fn shared_fence(generation: u64) -> Fence {
         generation: Generation(generation),
         mode: Mode::Shared,
     }
+}
+
+/// The refusal of a disk that a client of process 2 holds.
+pub(super) fn held() -> AttachRefusal {
+    AttachRefusal::Held(Box::new(Holder {
+        process: rank(2),
+        owner: OwnerId([7; 16]),
+        kind: AttachKind::Shared,
+        generation: Generation(4),
+        client: "10.0.0.9:5000".to_owned(),
+        since: 1_000_000_000,
+    }))
 }
 
 pub(super) fn number(question: &SessionQuestion) -> RequestNumber {

@@ -9,9 +9,8 @@ use tracing::Level;
 use super::classic_client::*;
 use super::log::Log;
 use super::support::*;
-use crate::domain::{
-    AttachKind, AttachRefusal, Generation, Holder, OwnerId, SECTOR_SIZE, SectorAddress, Volume,
-};
+use super::volume::held;
+use crate::domain::{SECTOR_SIZE, SectorAddress, Volume};
 use crate::net::{Settings, Stage};
 use crate::wire::{ClientKey, ClientKind, ClientStatus};
 
@@ -96,11 +95,7 @@ async fn many_requests_are_under_way_but_no_more_than_the_bound() {
     for number in 0..300 {
         client.send(&read(number, number)).await;
     }
-    server
-        .disk
-        .under_way
-        .wait(|&mut under_way| (under_way == 256).then_some(()))
-        .await;
+    server.disk.under_way.becomes(256).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(
         *server.disk.under_way.lock(),
@@ -142,11 +137,7 @@ async fn a_client_that_has_sent_everything_still_gets_its_answers() {
     let mut client = server.connect().await;
     client.send(&read(1, 1)).await;
     client.stream.shutdown().await.unwrap();
-    server
-        .disk
-        .under_way
-        .wait(|&mut under_way| (under_way == 1).then_some(()))
-        .await;
+    server.disk.under_way.becomes(1).await;
     server.disk.held.change(|held| *held = false);
     assert_eq!(client.receive().await.number, 1);
     client.assert_closed().await;
@@ -174,11 +165,7 @@ async fn draining_answers_what_is_under_way_and_takes_nothing_new() {
     server.disk.held.change(|held| *held = true);
     let mut client = server.connect().await;
     client.send(&write(1, 1, 1)).await;
-    server
-        .disk
-        .under_way
-        .wait(|&mut under_way| (under_way == 1).then_some(()))
-        .await;
+    server.disk.under_way.becomes(1).await;
     let silent = server.connect().await;
     eventually(|| server.connections.unauthenticated() == 1).await;
 
@@ -208,9 +195,7 @@ async fn stopping_does_not_wait_for_the_disk() {
     let mut client = server.connect().await;
     client.send(&write(1, 1, 1)).await;
     let disk = std::sync::Arc::clone(&server.disk);
-    disk.under_way
-        .wait(|&mut under_way| (under_way == 1).then_some(()))
-        .await;
+    disk.under_way.becomes(1).await;
     server.stop().await;
     client.assert_closed().await;
     assert_eq!(*disk.under_way.lock(), 0, "what was under way is cancelled");
@@ -270,11 +255,7 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
     for number in 0..10 {
         client.send(&write(number, number, 1)).await;
     }
-    server
-        .disk
-        .under_way
-        .wait(|&mut under_way| (under_way == 10).then_some(()))
-        .await;
+    server.disk.under_way.becomes(10).await;
     // A reset, as when the machine is gone.
     rustix::net::sockopt::set_socket_linger(&client.stream, Some(Duration::ZERO)).unwrap();
     drop(client);
@@ -291,15 +272,7 @@ async fn a_held_disk_closes_the_connection_and_the_log_says_who_holds_it() {
     let mut client = server.connect().await;
     client.send(&read(1, 1)).await;
     assert_eq!(client.receive().await.number, 1);
-    let holder = Holder {
-        process: rank(3),
-        owner: OwnerId([3; 16]),
-        kind: AttachKind::Exclusive { join: None },
-        generation: Generation(7),
-        client: "10.0.0.9:1".into(),
-        since: 0,
-    };
-    let refusal = AttachRefusal::Held(Box::new(holder));
+    let refusal = held(rank(3), 7, "10.0.0.9:1");
     *server.disk.holder.lock().unwrap() = Some(refusal);
     for number in 2..9 {
         client.send(&read(number, number)).await;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::support::*;
 use crate::domain::SECTOR_SIZE;
-use crate::wire::{ClientCommand, ClientRequest, ClientResponse, decode_response};
+use crate::wire::{ClientCommand, ClientRequest, ClientResponse, Tagger, decode_answer};
 
 /// A classic client.
 pub(in crate::net) struct Client {
@@ -36,14 +36,28 @@ impl Client {
 
     /// The next response.
     pub(in crate::net) async fn receive(&mut self) -> ClientResponse {
+        let response = self.next_response(&client_key(), |_| None).await;
+        response.expect("the connection is open")
+    }
+
+    /// The next response with tags of this kind, for one who knows how many sectors the READ RANGE
+    /// of a number asked for; `None` when the connection was closed between two responses.
+    pub(in crate::net) async fn next_response(
+        &mut self,
+        tagger: &dyn Tagger,
+        sectors: impl Fn(u64) -> Option<u32>,
+    ) -> Option<ClientResponse> {
         let receiving = async {
             loop {
-                if let Some(response) = decode_response(&client_key(), &mut self.received).unwrap()
-                {
-                    return response;
+                let next = decode_answer(tagger, &mut self.received, &sectors).unwrap();
+                if next.is_some() {
+                    return next;
                 }
-                let read = self.stream.read_buf(&mut self.received).await.unwrap();
-                assert!(read > 0, "the connection was closed");
+                let read = self.stream.read_buf(&mut self.received).await;
+                if read.expect("a reset may cost the last responses") == 0 {
+                    assert!(self.received.is_empty());
+                    return None;
+                }
             }
         };
         timeout(PATIENCE, receiving).await.expect("a response")
@@ -78,8 +92,12 @@ pub(in crate::net) async fn closed(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 pub(in crate::net) fn encoded(request: &ClientRequest) -> Vec<u8> {
+    encoded_with(&client_key(), request)
+}
+
+pub(in crate::net) fn encoded_with(tagger: &dyn Tagger, request: &ClientRequest) -> Vec<u8> {
     let mut bytes = BytesMut::new();
-    request.encode(&client_key(), &mut bytes);
+    request.encode(tagger, &mut bytes);
     bytes.to_vec()
 }
 

@@ -1,8 +1,11 @@
 //! Tests over sockets on this machine, and over pipes where time is to stand still.
 
 mod attached;
+mod attached_silence;
+mod attaching;
 mod classic;
 mod classic_client;
+mod driver_client;
 mod intruders;
 mod link;
 mod links;

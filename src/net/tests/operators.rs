@@ -187,10 +187,7 @@ async fn heartbeats_keep_a_session_and_silence_ends_it() {
     );
     // It falls silent.
     let volume = &server.host.volume;
-    volume
-        .attached
-        .wait(|&mut attached| (attached == 0).then_some(()))
-        .await;
+    volume.attached.becomes(0).await;
     let ended = loop {
         if let Err(error) = receiver.receive(&mut answers).await {
             break error;

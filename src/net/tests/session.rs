@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::support::{PATIENCE, TestHost, identity};
-use super::volume::TestVolume;
-use crate::domain::{Attach, AttachKind, OperationError, OwnerId, SECTOR_SIZE};
+use super::volume::{TestVolume, attach};
+use crate::domain::{Attach, OperationError, SECTOR_SIZE};
 use crate::net::client_session::ClientSession;
 use crate::net::transport::{SealedReader, SealedWriter};
 use crate::net::{NetError, Settings, Stage, handshake};
@@ -173,15 +173,6 @@ impl Session {
     pub(super) async fn assert_fault(self, words: &str) {
         let error = self.ended().await.unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
-    }
-}
-
-pub(super) fn attach() -> Attach {
-    Attach {
-        owner: OwnerId([3; 16]),
-        kind: AttachKind::Exclusive { join: None },
-        take_over: false,
-        continues: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::session::*;
-use super::volume::{Operation, TestVolume};
+use super::volume::{Operation, TestVolume, attach};
 use crate::domain::{Attach, AttachKind, OperationError, SECTOR_SIZE};
 use crate::net::Settings;
 use crate::wire::{Credit, SectorValues, SessionAnswer, SessionQuestion};

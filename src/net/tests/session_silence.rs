@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, advance, sleep};
 
 use super::session::*;
-use super::volume::NEWER;
+use super::volume::{NEWER, attach};
 use crate::net::{NetError, Settings};
 use crate::wire::{SessionAnswer, SessionQuestion};
 

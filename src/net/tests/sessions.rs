@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::session::*;
 use super::support::rank;
-use super::volume::{NEWER, Operation, TestVolume, fence};
+use super::volume::{NEWER, Operation, TestVolume, attach, fence};
 use crate::domain::{AttachRefusal, SECTOR_SIZE};
 use crate::net::{NetError, Settings, Stage};
 use crate::wire::{SectorValues, SessionAnswer, SessionQuestion};
@@ -91,10 +91,7 @@ async fn an_attach_is_dropped_when_its_client_goes() {
         listener,
         ..
     } = session;
-    volume
-        .waiting
-        .wait(|&mut waiting| (waiting == 1).then_some(()))
-        .await;
+    volume.waiting.becomes(1).await;
     drop((reader, writer));
     let error = listener.await.unwrap().unwrap_err();
     assert!(matches!(error, NetError::Closed), "{error}");
@@ -109,10 +106,7 @@ async fn a_fenced_client_hears_of_it_and_nothing_more_is_done_for_it() {
     session.send(&[write(1, 4, 1), write(2, 5, 1)]).await;
     volume.busy(1).await;
     volume.fenced.change(|by| *by = Some(NEWER));
-    volume
-        .under_way
-        .wait(|&mut count| (count == 0).then_some(()))
-        .await;
+    volume.under_way.becomes(0).await;
     // It was on its way already.
     session.send(&[write(3, 6, 1)]).await;
     assert_eq!(session.answer().await, done(1));
@@ -225,11 +219,7 @@ async fn draining_ends_what_has_nothing_under_way() {
 
     let mut waiting = Session::start(Settings::default()).await;
     waiting.send(&[SessionQuestion::Attach(attach())]).await;
-    waiting
-        .volume
-        .waiting
-        .wait(|&mut waiting| (waiting == 1).then_some(()))
-        .await;
+    waiting.volume.waiting.becomes(1).await;
     waiting.stage.send_replace(Stage::Draining);
     let refused = SessionAnswer::AttachRefused(AttachRefusal::ShuttingDown);
     assert_eq!(waiting.answer().await, refused);

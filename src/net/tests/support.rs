@@ -111,6 +111,15 @@ impl<T: Debug> Watched<T> {
         }
     }
 
+    /// Waits until it is this value.
+    #[track_caller]
+    pub(in crate::net) fn becomes(&self, value: T) -> impl Future<Output = ()>
+    where
+        T: PartialEq,
+    {
+        self.wait(move |current| (*current == value).then_some(()))
+    }
+
     /// As [`Self::wait`], for those whom a test lets wait.
     pub(in crate::net) async fn wait_for_ever<R>(
         &self,
@@ -144,7 +153,7 @@ impl TestDisk {
     async fn pass(&self) -> Leaving<'_> {
         self.under_way.change(|under_way| *under_way += 1);
         let leaving = Leaving(self);
-        self.held.wait(|held| (!*held).then_some(())).await;
+        self.held.becomes(false).await;
         leaving
     }
 }

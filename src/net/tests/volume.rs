@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::support::*;
 use crate::domain::{
-    Attach, AttachRefusal, Content, Extent, Fence, Generation, Incarnation, Mode, OperationError,
-    OwnerId, SECTOR_SIZE, Stamp, Tag,
+    Attach, AttachKind, AttachRefusal, Content, Extent, Fence, Generation, Holder, Incarnation,
+    Mode, OperationError, OwnerId, Rank, SECTOR_SIZE, Stamp, Tag,
 };
 use crate::net::Attached;
 
@@ -75,9 +75,7 @@ impl TestVolume {
 
     /// Waits until so many operations are under way.
     pub(in crate::net) async fn busy(&self, operations: usize) {
-        self.under_way
-            .wait(|&mut under_way| (under_way == operations).then_some(()))
-            .await;
+        self.under_way.becomes(operations).await;
     }
 }
 
@@ -115,6 +113,28 @@ impl TestAttached {
         let fault = volume.fault.lock().unwrap().clone();
         fault.map_or(Ok(under_way), Err)
     }
+}
+
+/// What clients attach with.
+pub(in crate::net) fn attach() -> Attach {
+    Attach {
+        owner: OwnerId([3; 16]),
+        kind: AttachKind::Exclusive { join: None },
+        take_over: false,
+        continues: None,
+    }
+}
+
+/// The refusal of a volume that this process holds for a client of its own.
+pub(in crate::net) fn held(process: Rank, generation: u64, client: &str) -> AttachRefusal {
+    AttachRefusal::Held(Box::new(Holder {
+        process,
+        owner: OwnerId([4; 16]),
+        kind: AttachKind::Exclusive { join: None },
+        generation: Generation(generation),
+        client: client.into(),
+        since: 0,
+    }))
 }
 
 /// The fence of every attachment.

@@ -69,7 +69,8 @@ impl SessionTagger {
         }
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut lengths = [0; MAC_BYTES];
-        lengths[..8].copy_from_slice(&(length as u64).to_le_bytes());
+        let length = u64::try_from(length).expect("memory is below 2^64");
+        lengths[..8].copy_from_slice(&length.to_le_bytes());
         mac.update_padded(&lengths);
         mac
     }
