@@ -5,6 +5,7 @@ import contextlib
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -258,10 +259,10 @@ class Run:
                 figures.setdefault((job, block), {}).setdefault(name, []).append(float(value))
         self.started.close()
         for (job, block), values in figures.items():
-            best = {name: max(each) for name, each in values.items()}
-            ratio = best["driver"] / best["nbd"]
-            print(f"{job} {block}: module {best['driver']:.0f}, nbd-client {best['nbd']:.0f} IOPS, "
-                  f"ratio {ratio:.2f}")
+            middle = {name: statistics.median(each) for name, each in values.items()}
+            ratio = middle["driver"] / middle["nbd"]
+            print(f"{job} {block}: module {middle['driver']:.0f}, nbd-client {middle['nbd']:.0f} "
+                  f"IOPS, ratio {ratio:.2f}")
 
 
 def main():
@@ -271,7 +272,7 @@ def main():
     parser.add_argument("--kernel", action="append", choices=["6.1", "6.12", "debug"])
     parser.add_argument("--short", action="append", default=[], choices=["6.1", "6.12"],
                         help="a kernel that gets a shorter pass")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=600)
     arguments = parser.parse_args()
     cluster.READY_SECONDS = 60

@@ -108,7 +108,7 @@ measure() { # NAME
     for job in "write 4k randwrite 32" "read 4k randread 32" "write 1m write 4" "read 1m read 4"; do
         set -- "$1" $job
         fio --name=m --filename="$DISK" --direct=1 --ioengine=libaio --rw="$4" --bs="$3" \
-            --iodepth="$5" --size=256m --time_based --runtime="${SECONDS_OF_FIO:-5}" \
+            --iodepth="$5" --size=256m --time_based --runtime="${SECONDS_OF_FIO:-8}" \
             --eta=never --output=/tmp/fio --output-format=terse || fail "fio"
         field=8
         [ "$2" = read ] || field=49
