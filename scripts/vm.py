@@ -39,14 +39,14 @@ class Guest:
         self.output = directory / "output.log"
         self.code = directory / "exit-code"
         overlay = self.pack_overlay(directory, main, settings or {}, files)
-        initramfs = directory / "initramfs"
-        with open(initramfs, "wb") as out:
+        self.initramfs = directory / "initramfs"
+        with open(self.initramfs, "wb") as out:
             for part in (vm_image.base(kernel), overlay):
                 out.write(part.read_bytes())
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm", "-smp", "2",
             "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
-            "-machine", kernel.MACHINE, "-kernel", kernel.image, "-initrd", initramfs,
+            "-machine", kernel.MACHINE, "-kernel", kernel.image, "-initrd", self.initramfs,
             "-append", "console=ttyS0 panic=-1 quiet loglevel=7",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net",
             "-serial", f"file:{self.kernel_log}", "-serial", f"file:{self.output}",
@@ -68,7 +68,7 @@ class Guest:
             shutil.copy(path, root / "guest")
         lines = [f"{name}='{value}'\n" for name, value in settings.items()]
         (root / "guest" / "settings").write_text("".join(lines), encoding="utf-8")
-        archive = directory / "overlay.cpio.gz"
+        archive = directory / "overlay.cpio"
         vm_image.pack(root, archive)
         return archive
 
@@ -107,6 +107,7 @@ class Guest:
         """A power cut, unless it has ended."""
         self.child.kill()
         self.child.wait()
+        self.initramfs.unlink(missing_ok=True)
 
     def alarms(self, pattern):
         log = self.kernel_log.read_text(encoding="utf-8", errors="replace")
@@ -198,7 +199,7 @@ class Run:
         self.started.callback(kills.stop)
         self.must_pass(self.guest(
             kernel, way, "full",
-            {"TYPES": " ".join(types), "FIO_SIZE": "16m" if short else "64m"}, tree=tree), 900)
+            {"TYPES": " ".join(types), "FIO_SIZE": "16m" if short else "32m"}, tree=tree), 900)
         print(f"vm: processes were killed {kills.stop()} times meanwhile", flush=True)
         for kind in types:
             self.cut_off(way, kernel, kind)
@@ -214,7 +215,7 @@ class Run:
         way.settings["PROCESSES"] = ",".join(f"10.0.2.2:{each.port}" for each in liars)
         for mode in ("exclusive", "classic"):
             way.settings["OPTIONS"] = f"attach={mode}"
-            self.must_pass(self.guest(kernel, way, "verify", {"FIO_SIZE": "32m"}), 300)
+            self.must_pass(self.guest(kernel, way, "verify", {"FIO_SIZE": "16m"}), 300)
             print(f"vm: {sum(each.lies for each in liars)} lies so far", flush=True)
         if not all(each.lies for each in liars):
             sys.exit("a liar never lied")
@@ -237,7 +238,7 @@ class Run:
         """A guest that loses its power in the middle of writing, and boots again."""
         guest = self.guest(kernel, way, "cut", {"TYPES": kind})
         guest.wait_for("READY", 120)
-        time.sleep(8)
+        time.sleep(5)
         guest.cut_off()
         synced = self.directory / "synced"
         names = re.findall(r"^SYNCED (\S+)\r?\n", guest.said(), re.M)

@@ -1,5 +1,6 @@
 """Debian's kernels unpacked, and the initramfs of a guest that boots them; kept between runs."""
 
+import functools
 import hashlib
 import lzma
 import os
@@ -125,6 +126,7 @@ class Kernel:
         return files
 
 
+@functools.cache
 def module(kernel):
     """The module atdd, built for this kernel."""
     copy = (CACHE / "driver" / kernel.version).resolve()
@@ -199,7 +201,7 @@ def base(kernel):
     """The initramfs of this kernel: programs and modules, without any script."""
     wanted = "\n".join([kernel.version, *MODULES, *PROGRAMS])
     key = hashlib.sha256(wanted.encode()).hexdigest()[:12]
-    archive = CACHE / f"base-{kernel.version}-{key}.cpio.gz"
+    archive = CACHE / f"base-{kernel.version}-{key}.cpio"
     if archive.exists():
         return archive
     root = CACHE / "root"
@@ -226,15 +228,14 @@ def base(kernel):
 
 
 def pack(root, archive):
-    """Everything below `root` as a compressed archive that a kernel unpacks at boot."""
+    """Everything below `root` as an archive that a kernel unpacks at boot; not compressed, since
+    emulation is slow at that."""
     part = archive.with_name(archive.name + ".part")
     with open(part, "wb") as out:
         find = subprocess.Popen(["find", ".", "-print0"], cwd=root, stdout=subprocess.PIPE)
         cpio = subprocess.Popen(["cpio", "--null", "--create", "--format=newc", "--quiet",
-                                 "--owner=0:0"], cwd=root, stdin=find.stdout, stdout=subprocess.PIPE)
-        gzip = subprocess.Popen(["gzip", "-1"], stdin=cpio.stdout, stdout=out)
+                                 "--owner=0:0"], cwd=root, stdin=find.stdout, stdout=out)
         find.stdout.close()
-        cpio.stdout.close()
-        if [each.wait() for each in (find, cpio, gzip)] != [0, 0, 0]:
+        if [each.wait() for each in (find, cpio)] != [0, 0]:
             sys.exit("the initramfs could not be packed")
     part.rename(archive)

@@ -146,7 +146,7 @@ make_device atdd1 exclusive
 host pause
 read_first atdd1 &
 reader=$!
-sleep 6
+sleep 3
 kill -0 "$reader" 2>/dev/null || fail "the read did not wait"
 set_option atdd1 power 0 || fail "power 0"
 wait "$reader" && fail "the read was to fail"
@@ -201,7 +201,7 @@ while [ "$round" -lt "$ROUNDS" ]; do
     host kill "$((round % 3 + 1))"
     case $((round % 3)) in
     0) wait "$writer" || fail "writing in round $round" ;;
-    1) kill "$writer" 2>/dev/null; wait "$writer" ;;
+    1) { kill "$writer"; wait "$writer"; } 2>/dev/null ;;
     2) host start "$((round % 3 + 1))"; wait "$writer" || fail "writing in round $round" ;;
     esac
     nothing_is_left
