@@ -47,7 +47,7 @@ mount_disk() { # TYPE DEVICE
 # By several readers: with one, each file would wait for the one before.
 check_tree() {
     rm -f /tmp/part* /tmp/md5*
-    split -l 1000 /mnt/disk/tree/MD5SUMS /tmp/part
+    awk '{ print >"/tmp/part" int(NR / 1000) }' /mnt/disk/tree/MD5SUMS
     for part in /tmp/part*; do
         (cd /mnt/disk/tree && md5sum -c "$part" >"/tmp/md5${part#/tmp/part}" 2>&1) &
     done
