@@ -1,1 +1,1 @@
-check_after_cut "$TYPES" ./synced
+check_after_cut ./synced $TYPES

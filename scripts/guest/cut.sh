@@ -1,1 +1,1 @@
-write_until_cut_off "$TYPES"
+write_until_cut_off $TYPES

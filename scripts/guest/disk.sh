@@ -83,13 +83,23 @@ use_filesystem() { # TYPE
     step "$1: clean"
 }
 
+# Makes partitions, and names them in PARTITIONS.
+divide() { # SIZE...
+    { echo "label: gpt"; for size; do echo "size=$size"; done; } | sfdisk -q "$DISK" ||
+        fail "partition table"
+    find_partitions
+}
+
+find_partitions() {
+    blockdev --rereadpt "$DISK" || fail "the partition table is not read"
+    PARTITIONS=$(ls -d "$DISK"p[1-9] "$DISK"[1-9] 2>/dev/null)
+}
+
 # Two partitions; a filesystem in the second must leave the first alone.
 use_partitions() {
-    printf 'label: gpt\nsize=32MiB\nsize=64MiB\n' | sfdisk -q "$DISK" || fail "partition table"
-    blockdev --rereadpt "$DISK" || fail "the partition table is not read"
-    set -- "$DISK"?1 "$DISK"?2
-    [ -b "$1" ] || set -- "$DISK"1 "$DISK"2
-    [ -b "$2" ] || fail "no second partition"
+    divide 32MiB 64MiB
+    set -- $PARTITIONS
+    [ $# = 2 ] || fail "there are not two partitions: $*"
     dd if=/dev/urandom of=/tmp/first bs=1M count=32 2>/dev/null
     dd if=/tmp/first of="$1" bs=1M 2>/dev/null
     make_filesystem ext4 "$2"
@@ -127,30 +137,52 @@ measure() { # NAME
 }
 
 # Files, each with its checksum, for a guest that is cut off; what is said to be there must be
-# there after the next boot.
-write_until_cut_off() { # TYPE
-    make_filesystem "$1" "$DISK"
-    mount_disk "$1" "$DISK"
-    echo "READY to be cut off"
+# there after the next boot. Each filesystem has a partition.
+write_until_cut_off() { # TYPE...
+    divide $(for type; do echo 512MiB; done)
+    set -- $(echo "$@" $PARTITIONS | awk '{ for (i = 1; i <= NF / 2; i++) print $i, $(i + NF / 2) }')
+    while [ $# -gt 0 ]; do
+        write_files "$1" "$2" &
+        shift 2
+    done
+    wait
+}
+
+write_files() { # TYPE DEVICE
+    make_filesystem "$1" "$2"
+    mkdir -p "/mnt/$1"
+    mount -t "$1" "$2" "/mnt/$1" || fail "mount of $1"
+    echo "READY to be cut off: $1"
     number=0
     while :; do
         number=$((number + 1))
-        dd if=/dev/urandom of=/mnt/disk/part bs=64k count=$((number % 8 + 1)) 2>/dev/null
-        sum=$(md5sum </mnt/disk/part | cut -d' ' -f1)
-        mv /mnt/disk/part "/mnt/disk/$number-$sum"
-        sync "/mnt/disk/$number-$sum" /mnt/disk && echo "SYNCED $number-$sum"
+        dd if=/dev/urandom of="/mnt/$1/part" bs=64k count=$((number % 8 + 1)) 2>/dev/null
+        sum=$(md5sum <"/mnt/$1/part" | cut -d' ' -f1)
+        mv "/mnt/$1/part" "/mnt/$1/$number-$sum"
+        sync "/mnt/$1/$number-$sum" "/mnt/$1" && echo "SYNCED $1 $number-$sum"
     done
 }
 
-check_after_cut() { # TYPE FILES
-    mount_disk "$1" "$DISK"
-    missing=0
+check_after_cut() { # FILES TYPE...
+    files=$1
+    shift
+    find_partitions
+    for device in $PARTITIONS; do
+        check_files "$files" "$1" "$device"
+        shift
+    done
+    [ $# = 0 ] || fail "partitions are missing: $PARTITIONS"
+}
+
+check_files() { # FILES TYPE DEVICE
+    mount_disk "$2" "$3"
+    grep "^$2 " "$1" | cut -d' ' -f2 >/tmp/names
+    [ -s /tmp/names ] || fail "nothing was synced on $2"
     while read -r name; do
         sum=$(md5sum <"/mnt/disk/$name" | cut -d' ' -f1)
-        [ "$sum" = "${name#*-}" ] || { echo "wrong or missing: $name"; missing=1; }
-    done <"$2"
+        [ "$sum" = "${name#*-}" ] || fail "wrong or missing after the power cut: $name"
+    done </tmp/names
     umount /mnt/disk || fail "umount"
-    [ "$missing" = 0 ] || fail "files that were synced are not there"
-    check_filesystem "$1" "$DISK"
-    step "$1: $(wc -l <"$2") synced files are right after the power cut, and it is clean"
+    check_filesystem "$2" "$3"
+    step "$2: $(wc -l </tmp/names) synced files are right after the power cut, and it is clean"
 }

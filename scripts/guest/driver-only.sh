@@ -167,7 +167,7 @@ nothing_is_left
 step "a write that has timed out does not come after a newer one"
 insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key timeout=1 || fail "insmod"
 tried=0
-for try in 1 2 3 4 5; do
+for try in $(seq "$TRIES"); do
     dd if=/tmp/data of=/tmp/old bs=16k count=1 skip="$((2 * try))" 2>/dev/null
     dd if=/tmp/data of=/tmp/new bs=16k count=1 skip="$((2 * try + 1))" 2>/dev/null
     read_first atdd || fail "reading"
