@@ -226,6 +226,7 @@ int atdd_blk_add(struct atdd_device *device);
 void atdd_blk_remove(struct atdd_device *device);
 
 /* request.c */
+void atdd_end_attachment(struct atdd_device *device);
 bool atdd_enqueue(struct atdd_device *device, struct atdd_request *request);
 void atdd_give_up(struct atdd_device *device, struct atdd_request *request);
 void atdd_finish(struct atdd_device *device, struct atdd_request *request,
