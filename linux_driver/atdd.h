@@ -219,6 +219,7 @@ int atdd_check_options(const char *name, const struct atdd_options *options);
 
 /* configfs.c */
 int atdd_configfs_register(void);
+void atdd_configfs_open(void);
 void atdd_configfs_unregister(void);
 
 /* blk.c */
