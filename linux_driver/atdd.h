@@ -219,6 +219,7 @@ int atdd_check_options(const char *name, const struct atdd_options *options);
 
 /* configfs.c */
 int atdd_configfs_register(void);
+void atdd_configfs_open(void);
 void atdd_configfs_unregister(void);
 
 /* blk.c */
@@ -226,6 +227,7 @@ int atdd_blk_add(struct atdd_device *device);
 void atdd_blk_remove(struct atdd_device *device);
 
 /* request.c */
+void atdd_end_attachment(struct atdd_device *device);
 bool atdd_enqueue(struct atdd_device *device, struct atdd_request *request);
 void atdd_give_up(struct atdd_device *device, struct atdd_request *request);
 void atdd_finish(struct atdd_device *device, struct atdd_request *request,

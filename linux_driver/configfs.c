@@ -159,12 +159,19 @@ static const struct config_item_type atdd_item_type = {
 	.ct_owner	= THIS_MODULE,
 };
 
+/* Set once loading cannot fail any more: until then nothing may stay behind. */
+static bool loaded;
+
 /* Directories are named like their disks: atdd1, atdd2 and so on. */
 static struct config_group *atdd_make_group(struct config_group *group, const char *name)
 {
 	struct atdd_item *item;
 	unsigned int number;
 
+	if (!READ_ONCE(loaded)) {
+		pr_err("atdd: the module is still being loaded\n");
+		return ERR_PTR(-EAGAIN);
+	}
 	if (strncmp(name, "atdd", 4) || name[4] == '0' || kstrtouint(name + 4, 10, &number) ||
 	    name[4] == '+' || strlen(name) >= DISK_NAME_LEN) {
 		pr_err("atdd: a device is named atdd1, atdd2 and so on\n");
@@ -214,6 +221,12 @@ int atdd_configfs_register(void)
 	config_group_init(&atdd_subsystem.su_group);
 	mutex_init(&atdd_subsystem.su_mutex);
 	return configfs_register_subsystem(&atdd_subsystem);
+}
+
+/* From now on there may be further devices. */
+void atdd_configfs_open(void)
+{
+	WRITE_ONCE(loaded, true);
 }
 
 void atdd_configfs_unregister(void)

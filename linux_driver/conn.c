@@ -158,11 +158,14 @@ static void end_session(struct atdd_connection *connection)
 	spin_lock(&device->lock);
 	if (connection->ready && connection->attached && device->attached &&
 	    connection->generation == device->generation) {
-		device->attached = false;
+		/* At once: what is put back must not go out on another of them. */
+		atdd_end_attachment(device);
 		ends_all = true;
 	}
 	connection->ready = false;
 	spin_unlock(&device->lock);
+	/* The send work may wait for a server that reads no more. */
+	atdd_shut_down(connection);
 	for (index = 0; ends_all && index < device->connection_count; index++)
 		atdd_shut_down(&device->connections[index]);
 	cancel_work_sync(&connection->send_work);

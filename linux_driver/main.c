@@ -100,14 +100,17 @@ static int __init atdd_init(void)
 	int error;
 
 	error = atdd_configfs_register();
-	if (error || !parameters.process_count)
+	if (error)
 		return error;
-	first = atdd_add("atdd", &parameters);
-	memzero_explicit(parameters.key, sizeof(parameters.key));
-	if (IS_ERR(first)) {
-		atdd_configfs_unregister();
-		return PTR_ERR(first);
+	if (parameters.process_count) {
+		first = atdd_add("atdd", &parameters);
+		memzero_explicit(parameters.key, sizeof(parameters.key));
+		if (IS_ERR(first)) {
+			atdd_configfs_unregister();
+			return PTR_ERR(first);
+		}
 	}
+	atdd_configfs_open();
 	return 0;
 }
 

@@ -250,7 +250,7 @@ static int take_terms(struct atdd_connection *connection,
 }
 
 /* The device has a server: whoever adds it may go on. */
-static int announce(struct atdd_connection *connection)
+static int announce(struct atdd_connection *connection, bool classic)
 {
 	struct atdd_device *device = connection->device;
 
@@ -265,7 +265,7 @@ static int announce(struct atdd_connection *connection)
 	if (!device->sectors)
 		return -ENOSPC;
 	atdd_info(device, "%s by process %u, %llu sectors of 4096 bytes",
-		  device->classic ? "served by the classic protocol" : "attached",
+		  classic ? "served by the classic protocol" : "attached",
 		  connection->process + 1, device->sectors);
 	spin_lock(&device->lock);
 	if (device->state == ATDD_OPENING)
@@ -275,14 +275,19 @@ static int announce(struct atdd_connection *connection)
 	return 0;
 }
 
-/* The first connection attaches, or finds that it cannot. */
+/*
+ * The first connection attaches, or finds that it cannot. What has begun by the
+ * classic protocol stays with it: connections that did not attach would fence
+ * the one that did.
+ */
 static int lead(struct atdd_connection *connection)
 {
 	struct atdd_device *device = connection->device;
 	struct atdd_attached attached;
 	int error = -EOPNOTSUPP;
+	bool classic = false;
 
-	if (device->options.attach != ATDD_CLASSIC)
+	if (device->options.attach != ATDD_CLASSIC && !device->classic)
 		error = attach(connection, &attached);
 	if (!error)
 		error = take_terms(connection, &attached);
@@ -295,15 +300,16 @@ static int lead(struct atdd_connection *connection)
 	if (error == -EOPNOTSUPP && !device->generation) {
 		if (!device->sectors)
 			device->sectors = device->options.size_bytes >> ATDD_SECTOR_SHIFT;
-		device->classic = true;
+		classic = true;
 		error = 0;
 	}
 	if (!error)
-		error = announce(connection);
+		error = announce(connection, classic);
 	if (error)
 		return error;
 
 	spin_lock(&device->lock);
+	device->classic = classic;
 	device->attached = connection->attached;
 	device->coordinator = connection->process;
 	if (connection->attached)

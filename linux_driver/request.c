@@ -89,12 +89,52 @@ static void forget(struct atdd_device *device, struct atdd_request *request)
 	}
 }
 
-/* Ends a request, as soon as nobody copies from or to its pages. */
+/* Ends the attachment: nothing more is sent under its generation. */
+void atdd_end_attachment(struct atdd_device *device)
+{
+	unsigned int index;
+
+	device->attached = false;
+	for (index = 0; index < device->connection_count; index++)
+		if (device->connections[index].attached)
+			device->connections[index].ready = false;
+}
+
+/*
+ * Ends the connections on which pieces of a change are under way that nobody
+ * waits for any more: they must not come after a newer one. Those that share its
+ * attachment end with them, so that the newer one is of a newer generation.
+ */
+static void abandon(struct atdd_device *device, struct request *rq)
+{
+	bool ends_attachment = false;
+	unsigned int index, slot;
+
+	for (index = 0; index < device->connection_count; index++) {
+		struct atdd_connection *connection = &device->connections[index];
+		bool has_it = false;
+
+		for_each_set_bit(slot, connection->used, ATDD_SLOTS)
+			has_it |= connection->slots[slot].rq == rq;
+		if (has_it)
+			connection->ready = false;
+		ends_attachment |= has_it && connection->attached;
+	}
+	if (ends_attachment)
+		atdd_end_attachment(device);
+}
+
+/*
+ * Ends a request, as soon as nobody copies from or to its pages. Of one that
+ * has failed, pieces may still be under way.
+ */
 void atdd_finish(struct atdd_device *device, struct atdd_request *request,
 		 blk_status_t status)
 {
 	if (request->over)
 		return;
+	if (status && atdd_is_change(rq_of(request)))
+		abandon(device, rq_of(request));
 	forget(device, request);
 	request->over = true;
 	request->status = status;
@@ -161,39 +201,10 @@ unlock:
 	return taken;
 }
 
-/*
- * Ends the connections on which a change is under way that nobody waits for any
- * more: it must not come after a newer one. Those that share its attachment
- * end with them, so that the newer one is of a newer generation.
- */
-static void abandon(struct atdd_device *device, struct request *rq)
-{
-	unsigned int index, slot;
-
-	for (index = 0; index < device->connection_count; index++) {
-		struct atdd_connection *connection = &device->connections[index];
-		bool has_it = false;
-
-		for_each_set_bit(slot, connection->used, ATDD_SLOTS)
-			has_it |= connection->slots[slot].rq == rq;
-		if (has_it && connection->attached)
-			device->attached = false;
-		if (has_it)
-			connection->ready = false;
-	}
-	for (index = 0; index < device->connection_count; index++)
-		if (device->connections[index].attached && !device->attached)
-			device->connections[index].ready = false;
-}
-
 /* Ends a request whose time is up. */
 void atdd_give_up(struct atdd_device *device, struct atdd_request *request)
 {
-	struct request *rq = rq_of(request);
-
 	spin_lock(&device->lock);
-	if (atdd_is_change(rq))
-		abandon(device, rq);
 	atdd_finish(device, request, BLK_STS_TIMEOUT);
 	atdd_kick(device);
 	atdd_unlock(device);

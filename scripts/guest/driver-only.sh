@@ -88,6 +88,14 @@ echo "$(cat ./key)0" | keyctl padd user atdd:long @u >/tmp/serial || fail "keyct
 must_fail insmod ./atdd.ko processes="$PROCESSES" key=atdd:long
 must_say "64 hex digits"
 
+step "no further devices before the module is there"
+insmod ./atdd.ko processes=10.0.2.2:9 key_file=/guest/key 2>/dev/null &
+loader=$!
+until [ -d "$CONFIG" ]; do sleep 0.1; done
+must_fail mkdir "$CONFIG/atdd1"
+must_say "still being loaded"
+{ kill -9 "$loader"; wait "$loader"; } 2>/dev/null
+
 step "several devices"
 insmod ./atdd.ko || fail "insmod"
 must_fail mkdir "$CONFIG/disk"
