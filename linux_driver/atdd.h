@@ -15,6 +15,7 @@
 #define ATDD_H
 
 #include <linux/bitmap.h>
+#include <linux/bits.h>
 #include <linux/blk-mq.h>
 #include <linux/completion.h>
 #include <linux/list.h>
@@ -31,6 +32,9 @@
 #define ATDD_PROCESSES_MAX	32
 #define ATDD_CONNECTIONS_MAX	32
 #define ATDD_QUEUE_DEPTH_MAX	1024
+#define ATDD_TIMEOUT_MAX	86400	/* seconds */
+/* No disk has more sectors. */
+#define ATDD_SECTORS_MAX	BIT_ULL(48)
 
 /* The longest request of the block layer, in sectors of 4096 bytes. */
 #define ATDD_REQUEST_SECTORS	256
@@ -44,7 +48,8 @@
 #define ATDD_SLOTS		255
 
 enum atdd_attach_mode {
-	ATDD_EXCLUSIVE,		/* where the server knows it, else classic */
+	ATDD_AUTO,		/* exclusive where the server knows it, else classic */
+	ATDD_EXCLUSIVE,		/* of use only with servers that know it */
 	ATDD_TAKING_OVER,	/* so, and fence whoever holds the disk */
 	ATDD_CLASSIC,		/* beside all other classic clients */
 };
@@ -155,6 +160,7 @@ struct atdd_device {
 
 	struct blk_mq_tag_set tags;
 	struct gendisk *disk;
+	bool added;		/* its partitions were looked for */
 	u64 sectors;
 	u32 discard_max;	/* sectors of a discard; 0: none */
 

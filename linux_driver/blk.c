@@ -11,6 +11,9 @@ static struct gendisk *plain_disk;
 static unsigned int numbered_disks;
 static DEFINE_MUTEX(names_lock);
 
+/* Seconds for each read of the partition table, when there is no timeout=. */
+#define ADD_TIME	15
+
 static blk_status_t atdd_queue_rq(struct blk_mq_hw_ctx *hctx,
 				  const struct blk_mq_queue_data *data)
 {
@@ -32,7 +35,6 @@ static blk_status_t atdd_queue_rq(struct blk_mq_hw_ctx *hctx,
 	bitmap_zero(request->todo, ATDD_REQUEST_SECTORS);
 	bitmap_set(request->todo, 0, request->units);
 
-	blk_mq_start_request(rq);
 	return atdd_enqueue(device, request) ? BLK_STS_OK : BLK_STS_IOERR;
 }
 
@@ -48,6 +50,11 @@ static enum blk_eh_timer_return atdd_timeout(struct request *rq)
 	struct atdd_request *request = blk_mq_rq_to_pdu(rq);
 	struct atdd_device *device = rq->q->queuedata;
 
+	if (!READ_ONCE(device->added)) {
+		/* Whoever adds the disk waits for this. */
+		atdd_fail_all(device, ATDD_DEAD);
+		return BLK_EH_DONE;
+	}
 	if (!device->options.timeout_s)
 		return BLK_EH_RESET_TIMER;
 	dev_err_ratelimited(disk_to_dev(device->disk),
@@ -127,7 +134,7 @@ int atdd_blk_add(struct atdd_device *device)
 		.numa_node = NUMA_NO_NODE,
 		.cmd_size = sizeof(struct atdd_request),
 		.flags = BLK_MQ_F_SHOULD_MERGE,
-		.timeout = (device->options.timeout_s ?: 60) * HZ,
+		.timeout = (device->options.timeout_s ?: ADD_TIME) * HZ,
 	};
 	error = blk_mq_alloc_tag_set(&device->tags);
 	if (error)
@@ -151,7 +158,13 @@ int atdd_blk_add(struct atdd_device *device)
 	error = device_add_disk(NULL, disk, NULL);
 	if (error)
 		goto give_name_back;
-	return 0;
+	WRITE_ONCE(device->added, true);
+	if (READ_ONCE(device->state) == ATDD_RUNNING)
+		return 0;
+	pr_err("%s: the disk could not be read: do a majority of the processes reach one another?\n",
+	       device->name);
+	error = -ETIMEDOUT;
+	del_gendisk(disk);
 
 give_name_back:
 	mutex_lock(&names_lock);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Every difference between the kernels that this builds for, 6.1 to 6.12. */
+/* Every difference between the kernels that this is built for, 6.1 and 6.12. */
 #ifndef ATDD_COMPAT_H
 #define ATDD_COMPAT_H
 

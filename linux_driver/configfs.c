@@ -166,14 +166,14 @@ static bool loaded;
 static struct config_group *atdd_make_group(struct config_group *group, const char *name)
 {
 	struct atdd_item *item;
-	unsigned int number;
+	size_t digits = strspn(name + min_t(size_t, 4, strlen(name)), "0123456789");
 
 	if (!READ_ONCE(loaded)) {
 		pr_err("atdd: the module is still being loaded\n");
 		return ERR_PTR(-EAGAIN);
 	}
-	if (strncmp(name, "atdd", 4) || name[4] == '0' || kstrtouint(name + 4, 10, &number) ||
-	    name[4] == '+' || strlen(name) >= DISK_NAME_LEN) {
+	if (strncmp(name, "atdd", 4) || !digits || name[4] == '0' || name[4 + digits] ||
+	    strlen(name) >= DISK_NAME_LEN) {
 		pr_err("atdd: a device is named atdd1, atdd2 and so on\n");
 		return ERR_PTR(-EINVAL);
 	}

@@ -87,7 +87,7 @@ MODULE_PARM_DESC(key, "description of the client key in the keyring");
 module_param_cb(size, &parameter_ops, atdd_parse_size, 0);
 MODULE_PARM_DESC(size, "size in bytes, K, M, G, T; default: what the server says");
 module_param_cb(attach, &parameter_ops, atdd_parse_attach, 0);
-MODULE_PARM_DESC(attach, "exclusive (default), take-over or classic");
+MODULE_PARM_DESC(attach, "auto (default), exclusive, take-over or classic");
 module_param_cb(connections, &parameter_ops, atdd_parse_connections, 0);
 MODULE_PARM_DESC(connections, "TCP connections; default 4");
 module_param_cb(queue_depth, &parameter_ops, atdd_parse_queue_depth, 0);

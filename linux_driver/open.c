@@ -103,7 +103,7 @@ static int probe(struct atdd_connection *connection, u64 sector, bool *exists)
 static int knows_attachments(struct atdd_connection *connection, bool *knows)
 {
 	struct atdd_device *device = connection->device;
-	bool extended = READ_ONCE(device->extended);
+	bool extended = READ_ONCE(device->extended) || device->options.attach != ATDD_AUTO;
 	struct atdd_response_header header = { };
 	unsigned long patience = extended ? ATTACH_TIME : HEARTBEAT_TIME;
 	const u8 *content;
@@ -126,16 +126,32 @@ static int knows_attachments(struct atdd_connection *connection, bool *knows)
 	return error;
 }
 
-/* The size of a classic server's disk, which it tells by what it refuses. */
+/*
+ * The size of a classic server's disk: what the user says, if there is as much,
+ * or what the server tells by what it refuses.
+ */
 static int find_size(struct atdd_connection *connection, u64 *sectors)
 {
-	u64 low = 0, high = 1ULL << 48;
+	u64 wanted = connection->device->options.size_bytes >> ATDD_SECTOR_SHIFT;
+	u64 low = 0, high = ATDD_SECTORS_MAX;
+	bool exists;
+	int error;
 
+	if (wanted) {
+		error = probe(connection, wanted - 1, &exists);
+		if (error)
+			return error;
+		if (!exists) {
+			atdd_warn(connection->device, "size= is larger than the disk");
+			return -ENOSPC;
+		}
+		*sectors = wanted;
+		return 0;
+	}
 	while (low < high) {
 		u64 middle = low + (high - low) / 2;
-		bool exists;
-		int error = probe(connection, middle, &exists);
 
+		error = probe(connection, middle, &exists);
 		if (error)
 			return error;
 		if (exists)
@@ -173,9 +189,13 @@ static size_t put_attach(struct atdd_connection *connection, u8 *to)
 }
 
 /* What the server's answer to an attach means. */
-static int attach_error(struct atdd_device *device, u8 status,
+static int attach_error(struct atdd_connection *connection, u8 status,
 			const struct atdd_attached *attached)
 {
+	struct atdd_device *device = connection->device;
+	/* The others say under which generation they are no more than it does. */
+	bool leads = atdd_leads(connection);
+
 	switch (status) {
 	case ATDD_OK:
 		return 0;
@@ -184,7 +204,7 @@ static int attach_error(struct atdd_device *device, u8 status,
 			  ATDD_NAME_SIZE, attached->name, attached->process);
 		return -EBUSY;
 	case ATDD_FENCED:
-		return -ESTALE;
+		return leads ? -ESTALE : -EAGAIN;
 	case ATDD_CONTENDED:
 	case ATDD_ELSEWHERE:
 		return -EAGAIN;
@@ -217,7 +237,7 @@ static int attach(struct atdd_connection *connection, struct atdd_attached *atta
 	if (header.type != (ATDD_ATTACH | ATDD_RESPONSE))
 		return -EPROTO;
 	memcpy(attached, content, sizeof(*attached));
-	return attach_error(connection->device, header.status, attached);
+	return attach_error(connection, header.status, attached);
 }
 
 /* Takes the first attachment's word for the disk, or sees that it is the same. */
@@ -231,7 +251,8 @@ static int take_terms(struct atdd_connection *connection,
 	connection->generation = be64_to_cpu(attached->generation);
 	connection->piece_max = min_t(u32, be32_to_cpu(attached->sectors_max),
 				      ATDD_PIECE_SECTORS);
-	if (!connection->piece_max || !connection->generation)
+	if (!connection->piece_max || !connection->generation ||
+	    !sectors || sectors > ATDD_SECTORS_MAX)
 		return -EPROTO;
 	atdd_enter_session(connection, attached->session);
 	if (wanted > sectors) {
@@ -253,19 +274,18 @@ static int take_terms(struct atdd_connection *connection,
 static int announce(struct atdd_connection *connection, bool classic)
 {
 	struct atdd_device *device = connection->device;
+	int error = 0;
 
 	if (READ_ONCE(device->state) != ATDD_OPENING)
 		return 0;
-	if (!device->sectors) {
-		int error = find_size(connection, &device->sectors);
-
-		if (error)
-			return error;
-	}
+	if (classic)
+		error = find_size(connection, &device->sectors);
+	if (error)
+		return error;
 	if (!device->sectors)
 		return -ENOSPC;
 	atdd_info(device, "%s by process %u, %llu sectors of 4096 bytes",
-		  classic ? "served by the classic protocol" : "attached",
+		  classic ? "served by the classic protocol, without fencing," : "attached",
 		  connection->process + 1, device->sectors);
 	spin_lock(&device->lock);
 	if (device->state == ATDD_OPENING)
@@ -297,9 +317,8 @@ static int lead(struct atdd_connection *connection)
 	 */
 	if (!error && connection->generation <= device->generation)
 		error = -EAGAIN;
-	if (error == -EOPNOTSUPP && !device->generation) {
-		if (!device->sectors)
-			device->sectors = device->options.size_bytes >> ATDD_SECTOR_SHIFT;
+	if (error == -EOPNOTSUPP && !device->generation &&
+	    (device->options.attach == ATDD_AUTO || device->options.attach == ATDD_CLASSIC)) {
 		classic = true;
 		error = 0;
 	}

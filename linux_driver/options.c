@@ -13,6 +13,7 @@
 #include "atdd.h"
 
 const char * const atdd_attach_names[] = {
+	[ATDD_AUTO] = "auto",
 	[ATDD_EXCLUSIVE] = "exclusive",
 	[ATDD_TAKING_OVER] = "take-over",
 	[ATDD_CLASSIC] = "classic",
@@ -56,12 +57,13 @@ int atdd_parse_processes(struct atdd_options *options, const char *text)
 			error = parse_process(&options->processes[count++], part);
 	}
 	kfree(copy);
+	/* What was there before is overwritten by now. */
+	options->process_count = error ? 0 : count;
 	if (error) {
 		pr_err("atdd: processes= wants up to %u addresses like 10.0.0.1:7000, divided by commas\n",
 		       ATDD_PROCESSES_MAX);
 		return error;
 	}
-	options->process_count = count;
 	return 0;
 }
 
@@ -162,7 +164,7 @@ int atdd_parse_attach(struct atdd_options *options, const char *text)
 	int mode = sysfs_match_string(atdd_attach_names, text);
 
 	if (mode < 0) {
-		pr_err("atdd: attach= is exclusive, take-over or classic\n");
+		pr_err("atdd: attach= is auto, exclusive, take-over or classic\n");
 		return mode;
 	}
 	options->attach = mode;
@@ -198,6 +200,10 @@ int atdd_check_options(const char *name, const struct atdd_options *options)
 	}
 	if (!options->connections || options->connections > ATDD_CONNECTIONS_MAX) {
 		pr_err("%s: connections= is 1 to %u\n", name, ATDD_CONNECTIONS_MAX);
+		return -EINVAL;
+	}
+	if (options->timeout_s > ATDD_TIMEOUT_MAX) {
+		pr_err("%s: timeout= is 0 to %u seconds\n", name, ATDD_TIMEOUT_MAX);
 		return -EINVAL;
 	}
 	if (!options->queue_depth || options->queue_depth > ATDD_QUEUE_DEPTH_MAX) {

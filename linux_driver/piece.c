@@ -202,7 +202,8 @@ static int status_of(struct atdd_device *device, u8 status, blk_status_t *result
 		*result = BLK_STS_TIMEOUT;
 		return 0;
 	case ATDD_FENCED:
-		return -ESTALE;
+		/* The generation is over: attaching shows if by somebody else. */
+		return -EAGAIN;
 	case ATDD_AUTH_FAILURE:
 		return -EKEYREJECTED;
 	case ATDD_SHUTTING_DOWN:

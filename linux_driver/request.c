@@ -185,6 +185,8 @@ bool atdd_enqueue(struct atdd_device *device, struct atdd_request *request)
 	if (device->state != ATDD_RUNNING)
 		goto unlock;
 	taken = true;
+	/* Its time runs from where it can be found. */
+	blk_mq_start_request(rq_of(request));
 	request->order = ++device->order;
 	list_add_tail(&request->queued, &device->queued);
 	if (atdd_is_change(rq_of(request))) {

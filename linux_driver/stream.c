@@ -64,8 +64,10 @@ void atdd_close_socket(struct atdd_connection *connection)
 	socket = connection->socket;
 	connection->socket = NULL;
 	mutex_unlock(&connection->mutex);
-	if (socket)
-		sock_release(socket);
+	if (!socket)
+		return;
+	sk_clear_memalloc(socket->sk);
+	sock_release(socket);
 }
 
 /* Ends the connection, from any thread that may sleep. */
