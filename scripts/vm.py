@@ -16,7 +16,7 @@ import cluster
 import vm_debug
 import vm_image
 from cluster import Cluster, free_ports
-from vm_faults import Control, Kills, Liar
+from vm_faults import Control, Gate, Kills, Liar
 
 GUEST = Path("scripts/guest")
 # What the kernel says when something is wrong with it, or with a module. All that looks for bugs
@@ -204,14 +204,19 @@ class Run:
         self.cut_off(way, kernel, types)
         self.started.close()
 
+    def between(self, way, kind):
+        """One of these before each process, and their addresses."""
+        ports = [int(each.rsplit(":", 1)[1]) for each in way.settings["PROCESSES"].split(",")]
+        relays = [kind(port) for port in ports]
+        for each in relays:
+            self.started.callback(each.stop)
+        return relays, ",".join(f"10.0.2.2:{each.port}" for each in relays)
+
     def use_module_with_liars(self, kernel, short):
         """The module among liars, by either protocol: whatever they say, the data are right."""
         of = self.cluster(f"liars-{kernel.version}")
         way = self.way("driver", kernel, of)
-        liars = [Liar(int(each.rsplit(":", 1)[1])) for each in way.settings["PROCESSES"].split(",")]
-        for each in liars:
-            self.started.callback(each.stop)
-        way.settings["PROCESSES"] = ",".join(f"10.0.2.2:{each.port}" for each in liars)
+        liars, way.settings["PROCESSES"] = self.between(way, Liar)
         for mode in ["exclusive"] if short else ["exclusive", "classic"]:
             way.settings["OPTIONS"] = f"attach={mode}"
             self.must_pass(self.guest(kernel, way, "verify", {"FIO_SIZE": "16m"}), 300)
@@ -224,7 +229,8 @@ class Run:
         """What only concerns the module."""
         of = self.cluster(f"module-{kernel.version}")
         way = self.way("driver", kernel, of)
-        control = Control(of)
+        gates, way.settings["GATES"] = self.between(way, Gate)
+        control = Control(of, gates)
         self.started.callback(control.stop)
         way.settings |= {"CONTROL": control.port, "ROUNDS": 6 if short else 50,
                          "TRIES": 2 if short else 5}

@@ -38,11 +38,12 @@ class Kills(threading.Thread):
 
 class Control(threading.Thread):
     """Does to a cluster what a guest asks for, one line each: pause, continue, kill or start RANK,
-    take-over."""
+    take-over, open-gates."""
 
-    def __init__(self, of):
+    def __init__(self, of, gates):
         super().__init__(daemon=True)
         self.of = of
+        self.gates = gates
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.start()
@@ -71,12 +72,71 @@ class Control(threading.Thread):
             case ["take-over"]:
                 subprocess.run([cluster.ATDD, "write", "--config", self.of.config, "--sector", "9",
                                 "--take-over"], input=bytes(4096), check=True)
+            case ["open-gates"]:
+                for each in self.gates:
+                    each.open()
             case _:
                 return f"unknown: {words}"
         return "done"
 
     def stop(self):
         self.listener.close()
+
+
+class Gate:
+    """Makes a process seem to know the classic protocol only, by keeping heartbeats from it, until it
+    is opened; then connections end, as if the process had been replaced by a newer one."""
+
+    # What follows the 24 bytes of a request's head, by its type.
+    REST_BYTES = {0x01: 32, 0x02: 4096 + 32, 0x84: 32}
+
+    def __init__(self, port):
+        self.of = port
+        self.is_open = False
+        self.sockets = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.of))
+                self.sockets += [client, server]
+                upwards = pump if self.is_open else self.keep_heartbeats
+                for target, pair in ((upwards, (client, server)), (pump, (server, client))):
+                    threading.Thread(target=target, args=pair, daemon=True).start()
+
+    def keep_heartbeats(self, client, server):
+        with contextlib.suppress(OSError), client.makefile("rb") as requests:
+            while head := requests.read(24):
+                rest = requests.read(self.REST_BYTES[head[7]])
+                if head[7] != 0x84:
+                    server.sendall(head + rest)
+        shut_down(client, server)
+
+    def open(self):
+        self.is_open = True
+        shut_down(*self.sockets)
+
+    def stop(self):
+        self.listener.close()
+
+
+def pump(source, sink, change=bytes, delay=0):
+    """Passes bytes on from one socket to another until either ends."""
+    time.sleep(delay)
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(change(data))
+    shut_down(source, sink)
+
+
+def shut_down(*sockets):
+    for each in sockets:
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
 
 
 class Liar:
@@ -101,20 +161,8 @@ class Liar:
                 client, _ = self.listener.accept()
                 server = socket.create_connection(("127.0.0.1", self.of))
                 slowness = random.choice([0, 0, self.SLOW_SECONDS])
-                for source, sink, change, delay in ((client, server, None, 0),
-                                                    (server, client, self.lie, slowness)):
-                    threading.Thread(target=self.pump, args=(source, sink, change, delay),
-                                     daemon=True).start()
-
-    @staticmethod
-    def pump(source, sink, change, delay):
-        time.sleep(delay)
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(change(data) if change else data)
-        for each in (source, sink):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                for pair in ((client, server), (server, client, self.lie, slowness)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
 
     def lie(self, data):
         if random.random() > len(data) / self.HONEST_BYTES:

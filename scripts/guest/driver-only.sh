@@ -148,6 +148,16 @@ must_fail read_first atdd
 must_say "has taken the disk over"
 nothing_is_left
 
+step "processes that learn what the classic protocol does not know"
+insmod ./atdd.ko processes="$GATES" key_file=/guest/key || fail "insmod"
+must_say "served by the classic protocol, without fencing"
+for sector in 1 2 3 4 5 6 7 8; do
+    dd if=/tmp/data of=/dev/atdd bs=4096 count=1 seek="$sector" oflag=direct 2>/dev/null ||
+        fail "writing"
+    [ "$sector" != 4 ] || host open-gates
+done
+nothing_is_left
+
 step "no majority: requests wait, and removal does not"
 insmod ./atdd.ko || fail "insmod"
 make_device atdd1 exclusive
