@@ -193,8 +193,6 @@ static int attach_error(struct atdd_connection *connection, u8 status,
 			const struct atdd_attached *attached)
 {
 	struct atdd_device *device = connection->device;
-	/* The others say under which generation they are no more than it does. */
-	bool leads = atdd_leads(connection);
 
 	switch (status) {
 	case ATDD_OK:
@@ -204,7 +202,8 @@ static int attach_error(struct atdd_connection *connection, u8 status,
 			  ATDD_NAME_SIZE, attached->name, attached->process);
 		return -EBUSY;
 	case ATDD_FENCED:
-		return leads ? -ESTALE : -EAGAIN;
+		/* Only the first asks to continue, and so hears of others. */
+		return atdd_leads(connection) ? -ESTALE : -EAGAIN;
 	case ATDD_CONTENDED:
 	case ATDD_ELSEWHERE:
 		return -EAGAIN;

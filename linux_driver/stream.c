@@ -28,7 +28,11 @@ int atdd_open_socket(struct atdd_connection *connection)
 				 IPPROTO_TCP, &socket);
 	if (error)
 		return error;
-	/* Memory may be short because of what is to be written here. */
+	/*
+	 * Memory may be short because of what is to be written here. It is not
+	 * cleared at the end, as nbd does not: the last one's clearing patches code
+	 * under a lock, which may be held by who waits for memory.
+	 */
 	sk_set_memalloc(socket->sk);
 	socket->sk->sk_allocation = GFP_NOIO | __GFP_MEMALLOC;
 	socket->sk->sk_use_task_frag = false;
@@ -64,10 +68,8 @@ void atdd_close_socket(struct atdd_connection *connection)
 	socket = connection->socket;
 	connection->socket = NULL;
 	mutex_unlock(&connection->mutex);
-	if (!socket)
-		return;
-	sk_clear_memalloc(socket->sk);
-	sock_release(socket);
+	if (socket)
+		sock_release(socket);
 }
 
 /* Ends the connection, from any thread that may sleep. */

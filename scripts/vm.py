@@ -43,11 +43,11 @@ class Guest:
         with open(self.initramfs, "wb") as out:
             for part in (vm_image.base(kernel), overlay):
                 out.write(part.read_bytes())
-        # One thread for both processors: with two, a kernel that patches its code was seen to crash at
-        # boot, by an instruction of before (6.12, once in some 150 boots).
+        # One thread for both processors: with two, a kernel that patches its code was seen to crash
+        # at boot, by an instruction of before (6.12, once in some 150 boots).
         command = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm", "-smp", "2",
-            "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
+            "qemu-system-x86_64", "-accel", "tcg,thread=single",
+            "-cpu", "max,-erms,-fsrm", "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
             "-machine", kernel.MACHINE, "-kernel", kernel.image, "-initrd", self.initramfs,
             "-append", "console=ttyS0 panic=-1 quiet loglevel=7",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net",

@@ -83,17 +83,11 @@ class Control(threading.Thread):
         self.listener.close()
 
 
-class Gate:
-    """Makes a process seem to know the classic protocol only, by keeping heartbeats from it, until it
-    is opened; then connections end, as if the process had been replaced by a newer one."""
-
-    # What follows the 24 bytes of a request's head, by its type.
-    REST_BYTES = {0x01: 32, 0x02: 4096 + 32, 0x84: 32}
+class Relay:
+    """Stands before a process: what passes between it and its clients is `begin`'s."""
 
     def __init__(self, port):
         self.of = port
-        self.is_open = False
-        self.sockets = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.run, daemon=True).start()
@@ -102,11 +96,28 @@ class Gate:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self.listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.of))
-                self.sockets += [client, server]
-                upwards = pump if self.is_open else self.keep_heartbeats
-                for target, pair in ((upwards, (client, server)), (pump, (server, client))):
-                    threading.Thread(target=target, args=pair, daemon=True).start()
+                self.begin(client, socket.create_connection(("127.0.0.1", self.of)))
+
+    def stop(self):
+        self.listener.close()
+
+
+class Gate(Relay):
+    """Makes a process seem to know the classic protocol only, by keeping heartbeats from it, until
+    it is opened; then connections end, as if the process had been replaced by a newer one."""
+
+    # What follows the 24 bytes of a request's head, by its type.
+    REST_BYTES = {0x01: 32, 0x02: 4096 + 32, 0x84: 32}
+
+    def __init__(self, port):
+        self.is_open = False
+        self.sockets = []
+        super().__init__(port)
+
+    def begin(self, client, server):
+        self.sockets += [client, server]
+        start(pump if self.is_open else self.keep_heartbeats, client, server)
+        start(pump, server, client)
 
     def keep_heartbeats(self, client, server):
         with contextlib.suppress(OSError), client.makefile("rb") as requests:
@@ -120,28 +131,10 @@ class Gate:
         self.is_open = True
         shut_down(*self.sockets)
 
-    def stop(self):
-        self.listener.close()
 
-
-def pump(source, sink, change=bytes, delay=0):
-    """Passes bytes on from one socket to another until either ends."""
-    time.sleep(delay)
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(change(data))
-    shut_down(source, sink)
-
-
-def shut_down(*sockets):
-    for each in sockets:
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-
-
-class Liar:
-    """Passes connections on to a process, and now and then changes what that says: a bit, some bytes
-    too many, or the end of the connection. Some connections begin slowly."""
+class Liar(Relay):
+    """Now and then changes what a process says: a bit, some bytes too many, or the end of the
+    connection. Some connections begin slowly."""
 
     # Of what a process says, in bytes, from one lie to the next; on average.
     HONEST_BYTES = 1 << 20
@@ -149,20 +142,12 @@ class Liar:
     SLOW_SECONDS = 0.8
 
     def __init__(self, port):
-        self.of = port
         self.lies = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.run, daemon=True).start()
+        super().__init__(port)
 
-    def run(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.of))
-                slowness = random.choice([0, 0, self.SLOW_SECONDS])
-                for pair in ((client, server), (server, client, self.lie, slowness)):
-                    threading.Thread(target=pump, args=pair, daemon=True).start()
+    def begin(self, client, server):
+        start(pump, client, server)
+        start(pump, server, client, self.lie, random.choice([0, 0, self.SLOW_SECONDS]))
 
     def lie(self, data):
         if random.random() > len(data) / self.HONEST_BYTES:
@@ -178,5 +163,21 @@ class Liar:
             case _:
                 raise ConnectionError("a lie")
 
-    def stop(self):
-        self.listener.close()
+
+def start(target, *arguments):
+    threading.Thread(target=target, args=arguments, daemon=True).start()
+
+
+def pump(source, sink, change=bytes, delay=0):
+    """Passes bytes on from one socket to another until either ends."""
+    time.sleep(delay)
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(change(data))
+    shut_down(source, sink)
+
+
+def shut_down(*sockets):
+    for each in sockets:
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)

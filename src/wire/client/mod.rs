@@ -1,9 +1,9 @@
 //! The classic client protocol, version 1, byte for byte as in `PROTOCOL.md`.
 //!
 //! All numbers are in network byte order. Every message ends in a tag: HMAC-SHA256 with the client
-//! key over everything before it, or `tags`'s where the client has attached. A request's fields are decoded only once its tag was found
-//! right; of one with a wrong tag nothing is known but the number and type that its
-//! `AuthFailure` has to name.
+//! key over everything before it, or `tags`'s where the client has attached. A request's fields are
+//! decoded only once its tag was found right; of one with a wrong tag nothing is known but the
+//! number and type that its `AuthFailure` has to name.
 //!
 //! `extension` is what drivers may speak besides: types `80` and above.
 
