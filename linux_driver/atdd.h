@@ -174,7 +174,7 @@ struct atdd_device {
 	unsigned int blocked;
 
 	/* The attachment; the first connection leads, the others join it. */
-	bool extended;			/* a server has answered a heartbeat */
+	bool extended;			/* a server has answered a hello */
 	bool classic;
 	bool attached;
 	unsigned int coordinator;	/* index of the process */

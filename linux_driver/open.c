@@ -7,8 +7,8 @@
 
 #include "atdd.h"
 
-/* A heartbeat needs nobody but the server. */
-#define HEARTBEAT_TIME	(HZ / 2)
+/* A hello needs nobody but the server. */
+#define HELLO_TIME	(HZ / 2)
 /* An attach waits for a majority; another process may have one. */
 #define ATTACH_TIME	(3 * HZ)
 
@@ -62,6 +62,8 @@ static int await_response(struct atdd_connection *connection, unsigned long dead
 		size += sizeof(struct atdd_attached);
 	else if (header->type == (ATDD_READ | ATDD_RESPONSE) && header->status == ATDD_OK)
 		size += ATDD_SECTOR_SIZE;
+	else if (header->type == (ATDD_HELLO | ATDD_RESPONSE) && header->status == ATDD_OK)
+		size += ATDD_SESSION_SIZE;
 	error = atdd_await(connection, size + ATDD_TAG_SIZE, deadline);
 	if (error)
 		return error;
@@ -95,21 +97,23 @@ static int probe(struct atdd_connection *connection, u64 sector, bool *exists)
 }
 
 /*
- * Whether the server knows attachments: then it answers a heartbeat, which a
- * classic one skips, and so answers a read alone. Once a server of the cluster
- * has answered one, no read is sent any more: read by nobody who is attached, it
- * would fence this very device, if its attachment has just ended.
+ * Takes a session, if the server knows attachments: then it answers a hello,
+ * which a classic one skips, and so answers a read alone; -EOPNOTSUPP says so.
+ * Once a server of the cluster has answered a hello, no read is sent any more:
+ * read by nobody who is attached, it would fence this very device, if its
+ * attachment has just ended.
  */
-static int knows_attachments(struct atdd_connection *connection, bool *knows)
+static int say_hello(struct atdd_connection *connection, u8 session[ATDD_SESSION_SIZE])
 {
 	struct atdd_device *device = connection->device;
 	bool extended = READ_ONCE(device->extended) || device->options.attach != ATDD_AUTO;
 	struct atdd_response_header header = { };
-	unsigned long patience = extended ? ATTACH_TIME : HEARTBEAT_TIME;
+	unsigned long patience = extended ? ATTACH_TIME : HELLO_TIME;
 	const u8 *content;
+	bool knows;
 	int error;
 
-	error = send_bare(connection, ATDD_HEARTBEAT, 0);
+	error = send_bare(connection, ATDD_HELLO, 0);
 	if (error)
 		return error;
 	error = await_response(connection, jiffies + patience, &header, &content);
@@ -120,10 +124,17 @@ static int knows_attachments(struct atdd_connection *connection, bool *knows)
 					       &content);
 	}
 	/* A late answer is one, too: the next connection waits for it. */
-	*knows = header.type == (ATDD_HEARTBEAT | ATDD_RESPONSE);
-	if (*knows && (!error || error == -EAGAIN))
+	knows = header.type == (ATDD_HELLO | ATDD_RESPONSE);
+	if (knows && (!error || error == -EAGAIN))
 		WRITE_ONCE(device->extended, true);
-	return error;
+	if (error)
+		return error;
+	if (!knows)
+		return -EOPNOTSUPP;
+	if (header.status != ATDD_OK)
+		return -EPROTO;
+	memcpy(session, content, ATDD_SESSION_SIZE);
+	return 0;
 }
 
 /*
@@ -163,7 +174,8 @@ static int find_size(struct atdd_connection *connection, u64 *sectors)
 	return 0;
 }
 
-static size_t put_attach(struct atdd_connection *connection, u8 *to)
+static size_t put_attach(struct atdd_connection *connection,
+			 const u8 session[ATDD_SESSION_SIZE], u8 *to)
 {
 	struct atdd_device *device = connection->device;
 	struct atdd_attach *attach = (struct atdd_attach *)to;
@@ -175,6 +187,7 @@ static size_t put_attach(struct atdd_connection *connection, u8 *to)
 	};
 	memcpy(attach->owner, device->owner, ATDD_OWNER_SIZE);
 	memcpy(attach->join_key, device->join_key, sizeof(attach->join_key));
+	memcpy(attach->session, session, sizeof(attach->session));
 	spin_lock(&device->lock);
 	attach->header.number = cpu_to_be64(next_number(connection));
 	if (atdd_leads(connection) && device->generation) {
@@ -218,16 +231,16 @@ static int attach_error(struct atdd_connection *connection, u8 status,
 static int attach(struct atdd_connection *connection, struct atdd_attached *attached)
 {
 	struct atdd_response_header header;
+	u8 session[ATDD_SESSION_SIZE];
 	const u8 *content;
-	bool knows = false;
+	size_t size;
 	int error;
 
-	error = knows_attachments(connection, &knows);
+	error = say_hello(connection, session);
 	if (error)
 		return error;
-	if (!knows)
-		return -EOPNOTSUPP;
-	error = atdd_send_all(connection, put_attach(connection, connection->out));
+	size = put_attach(connection, session, connection->out);
+	error = atdd_send_all(connection, size);
 	if (error)
 		return error;
 	error = await_response(connection, jiffies + ATTACH_TIME, &header, &content);
@@ -236,7 +249,10 @@ static int attach(struct atdd_connection *connection, struct atdd_attached *atta
 	if (header.type != (ATDD_ATTACH | ATDD_RESPONSE))
 		return -EPROTO;
 	memcpy(attached, content, sizeof(*attached));
-	return attach_error(connection, header.status, attached);
+	error = attach_error(connection, header.status, attached);
+	if (!error)
+		atdd_enter_session(connection, session);
+	return error;
 }
 
 /* Takes the first attachment's word for the disk, or sees that it is the same. */
@@ -253,7 +269,6 @@ static int take_terms(struct atdd_connection *connection,
 	if (!connection->piece_max || !connection->generation ||
 	    !sectors || sectors > ATDD_SECTORS_MAX)
 		return -EPROTO;
-	atdd_enter_session(connection, attached->session);
 	if (wanted > sectors) {
 		atdd_warn(device, "size= is %llu sectors of 4096 bytes, and the disk has %llu",
 			  wanted, sectors);

@@ -7,7 +7,7 @@
  * the tag of ChaCha20-Poly1305 (RFC 8439) for no text, with the message as
  * additional data and its number as the nonce. The key of either direction is
  * HMAC-SHA256 with the client key over a label and the session, which the server
- * has drawn. Request numbers rise.
+ * has drawn for a HELLO, and which the attach names. Request numbers rise.
  */
 #ifndef ATDD_PROTO_H
 #define ATDD_PROTO_H
@@ -38,6 +38,7 @@ enum atdd_type {
 	ATDD_WRITE_RANGE	= 0x82,
 	ATDD_DISCARD		= 0x83,
 	ATDD_HEARTBEAT		= 0x84,
+	ATDD_HELLO		= 0x86,	/* answered with a session */
 	ATDD_RESPONSE		= 0x40,
 };
 
@@ -94,8 +95,9 @@ struct atdd_attach {
 	u8	zero[6];
 	__be64	continues;	/* the generation of this owner before */
 	u8	join_key[32];
+	u8	session[ATDD_SESSION_SIZE];
 } __packed;
-static_assert(sizeof(struct atdd_attach) == 88);
+static_assert(sizeof(struct atdd_attach) == 104);
 
 /* A response is this, its content, and the tag. */
 struct atdd_response_header {
@@ -116,9 +118,8 @@ struct atdd_attached {
 	__be32	heartbeat_ms;	/* the longest silence of a client */
 	u8	process;
 	u8	zero[3];
-	u8	session[ATDD_SESSION_SIZE];
 	u8	name[ATDD_NAME_SIZE];	/* of the client that holds the disk */
 } __packed;
-static_assert(sizeof(struct atdd_attached) == 112);
+static_assert(sizeof(struct atdd_attached) == 96);
 
 #endif

@@ -103,11 +103,11 @@ class Relay:
 
 
 class Gate(Relay):
-    """Makes a process seem to know the classic protocol only, by keeping heartbeats from it, until
-    it is opened; then connections end, as if the process had been replaced by a newer one."""
+    """Makes a process seem to know the classic protocol only, by keeping hellos from it, until it
+    is opened; then connections end, as if the process had been replaced by a newer one."""
 
     # What follows the 24 bytes of a request's head, by its type.
-    REST_BYTES = {0x01: 32, 0x02: 4096 + 32, 0x84: 32}
+    REST_BYTES = {0x01: 32, 0x02: 4096 + 32, 0x86: 32}
 
     def __init__(self, port):
         self.is_open = False
@@ -116,14 +116,14 @@ class Gate(Relay):
 
     def begin(self, client, server):
         self.sockets += [client, server]
-        start(pump if self.is_open else self.keep_heartbeats, client, server)
+        start(pump if self.is_open else self.keep_hellos, client, server)
         start(pump, server, client)
 
-    def keep_heartbeats(self, client, server):
+    def keep_hellos(self, client, server):
         with contextlib.suppress(OSError), client.makefile("rb") as requests:
             while head := requests.read(24):
                 rest = requests.read(self.REST_BYTES[head[7]])
-                if head[7] != 0x84:
+                if head[7] != 0x86:
                     server.sendall(head + rest)
         shut_down(client, server)
 
@@ -138,7 +138,7 @@ class Liar(Relay):
 
     # Of what a process says, in bytes, from one lie to the next; on average.
     HONEST_BYTES = 1 << 20
-    # Longer than a driver waits for the answer to its first heartbeat.
+    # Longer than a driver waits for the answer to its first hello.
     SLOW_SECONDS = 0.8
 
     def __init__(self, port):

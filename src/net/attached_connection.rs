@@ -295,7 +295,7 @@ impl<A: Attached> AttachedConnection<'_, A> {
             command,
         } = request;
         let operation = match command {
-            ClientCommand::Attach(_) => {
+            ClientCommand::Attach { .. } | ClientCommand::Hello => {
                 return self.answer(number, kind, ClientStatus::Invalid);
             }
             ClientCommand::Heartbeat => return self.answer(number, kind, ClientStatus::Ok),

@@ -15,6 +15,8 @@ use crate::wire::{
 pub(super) struct Asked {
     pub(super) number: u64,
     pub(super) attach: Attach,
+    /// Drawn for it.
+    pub(super) session: ConnectionSession,
 }
 
 /// Waits for the outcome of an attach. It is given up when the connection ends first, and refused
@@ -44,7 +46,6 @@ pub(super) fn unattached(settings: &Settings, process: Rank, sectors: u64) -> At
         discard_sectors_max: DISCARD_SECTORS_MAX,
         heartbeat_ms: u32::try_from(heartbeat).unwrap_or(u32::MAX),
         process,
-        session: None,
         holder: String::new(),
     }
 }
@@ -53,13 +54,11 @@ pub(super) fn unattached(settings: &Settings, process: Rank, sectors: u64) -> At
 pub(super) fn granted(
     number: u64,
     attached: &impl Attached,
-    session: ConnectionSession,
     unattached: &AttachAnswer,
 ) -> ClientResponse {
     let answer = AttachAnswer {
         generation: attached.fence().generation,
         sectors: attached.sectors(),
-        session: Some(session),
         ..unattached.clone()
     };
     response(number, ClientStatus::Ok, &answer)

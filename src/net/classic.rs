@@ -4,7 +4,7 @@
 //! responses that are not written yet included: at the most the connection is not read any
 //! further. So everything that is kept for it is bounded, and only a client waits for it.
 //!
-//! A client that sends an ATTACH speaks the extension. When all before it is answered the connection
+//! A client that sends an ATTACH is of the extension. When all before it is answered the connection
 //! is handed over to have it attached, and comes back if it is not.
 
 use std::future::{pending, poll_fn};
@@ -56,7 +56,9 @@ pub(super) struct ClassicConnection<'a, D> {
     failures: Failures,
     /// The ATTACH that waits until everything before it is answered; nothing after it is decoded.
     asked: Option<Asked>,
-    /// Whether the client has ever sent one, and so knows all statuses.
+    /// What the last HELLO was answered, until an ATTACH names it.
+    session: Option<ConnectionSession>,
+    /// Whether the client has said HELLO, and so knows all statuses.
     is_extended: bool,
     /// Until when a client that sends no more may still be answered.
     half_closed: Option<Instant>,
@@ -89,6 +91,7 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
             settings: &shared.settings,
             failures: newcomer.failures,
             asked: None,
+            session: None,
             is_extended: false,
             half_closed: None,
             draining: false,
@@ -163,16 +166,15 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
         asked: &Asked,
         attached: A,
     ) -> AttachedConnection<'a, A> {
-        let session = ConnectionSession(rand::random());
         let unattached = self.unattached();
-        let response = granted(asked.number, &attached, session, &unattached);
+        let response = granted(asked.number, &attached, &unattached);
         self.stream.gather.push(response.encode(self.key));
         AttachedConnection {
             stream: self.stream,
             address: self.address,
             settings: self.settings,
-            of_requests: session.of_requests(self.key),
-            of_responses: session.of_responses(self.key),
+            of_requests: asked.session.of_requests(self.key),
+            of_responses: asked.session.of_responses(self.key),
             unattached,
             hold: Hold::Attached(Bound::new(attached, asked.attach.kind)),
             progress: Progress::new(self.settings),
@@ -213,10 +215,7 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
             match self.judge(next) {
                 Judged::Serve(valid) => requests.push(valid),
                 Judged::Answer(response) => self.stream.gather.push(response.encode(self.key)),
-                Judged::Attach(asked) => {
-                    self.is_extended = true;
-                    self.asked = Some(asked);
-                }
+                Judged::Attach(asked) => self.asked = Some(asked),
                 Judged::Nothing => {}
             }
         }
@@ -247,7 +246,7 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
     }
 
     /// Finds the sector of an authenticated request.
-    fn validate(&self, request: ClientRequest) -> Judged {
+    fn validate(&mut self, request: ClientRequest) -> Judged {
         let kind = request.kind();
         let ClientRequest {
             number,
@@ -257,7 +256,15 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
         let write = match command {
             ClientCommand::Read => None,
             ClientCommand::Write(data) => Some(data),
-            ClientCommand::Attach(attach) => return Judged::Attach(Asked { number, attach }),
+            ClientCommand::Hello => return Judged::Answer(self.greet(number)),
+            ClientCommand::Attach { attach, session } => {
+                let asked = Asked {
+                    number,
+                    attach,
+                    session,
+                };
+                return self.judge_attach(asked);
+            }
             ClientCommand::Heartbeat => return bare(number, kind, ClientStatus::Ok),
             ClientCommand::ReadRange { .. }
             | ClientCommand::WriteRange(_)
@@ -273,6 +280,27 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
             sector,
             write,
         })
+    }
+
+    /// Draws what the next ATTACH is to name.
+    fn greet(&mut self, number: u64) -> ClientResponse {
+        self.is_extended = true;
+        let session = self.session.insert(ConnectionSession(rand::random()));
+        ClientResponse {
+            number,
+            kind: ClientKind::Hello,
+            status: ClientStatus::Ok,
+            content: Bytes::copy_from_slice(&session.0),
+        }
+    }
+
+    /// An ATTACH that names no session of this connection was recorded elsewhere.
+    fn judge_attach(&mut self, asked: Asked) -> Judged {
+        if self.session.take() == Some(asked.session) {
+            Judged::Attach(asked)
+        } else {
+            Judged::Answer(invalid(asked.number, &self.unattached()))
+        }
     }
 
     /// Reads what has arrived; says whether there was something.

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use atdd::domain::{Attach, AttachKind, Generation, JoinKey, OwnerId, Rank};
-use atdd::wire::{AttachAnswer, ClientCommand, ClientKind, ClientStatus};
+use atdd::wire::{AttachAnswer, ClientCommand, ClientStatus, ConnectionSession};
 use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -36,14 +36,15 @@ impl Driver {
     }
 
     fn attach(&mut self, attach: Attach) -> (ClientStatus, AttachAnswer) {
-        self.client.send(0, ClientCommand::Attach(attach));
-        let response = self.client.receive().expect("an attach is answered");
-        assert_eq!(response.kind, ClientKind::Attach);
-        let answer = AttachAnswer::decode(&response.content).unwrap();
-        if let Some(session) = answer.session {
+        let (status, session) = self.client.ask(0, ClientCommand::Hello);
+        assert_eq!(status, ClientStatus::Ok);
+        let session = ConnectionSession((&session[..]).try_into().unwrap());
+        let command = ClientCommand::Attach { attach, session };
+        let (status, content) = self.client.ask(0, command);
+        if status == ClientStatus::Ok {
             self.client.enter(session);
         }
-        (response.status, answer)
+        (status, AttachAnswer::decode(&content).unwrap())
     }
 
     fn write(&mut self, sector: u64, fills: &[u8]) {

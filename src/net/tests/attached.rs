@@ -13,8 +13,7 @@ use crate::domain::{
 };
 use crate::net::{Settings, Stage};
 use crate::wire::{
-    AttachAnswer, ClientCommand, ClientStatus, ConnectionSession, Credit, DATA_SECTORS_MAX,
-    DISCARD_SECTORS_MAX, Tagger,
+    AttachAnswer, ClientCommand, ClientStatus, Credit, DATA_SECTORS_MAX, DISCARD_SECTORS_MAX,
 };
 
 #[tokio::test]
@@ -39,11 +38,9 @@ async fn an_attached_driver_reads_and_changes_ranges() {
         discard_sectors_max: DISCARD_SECTORS_MAX,
         heartbeat_ms: 500,
         process: rank(2),
-        session: answer.session,
         holder: String::new(),
     };
     assert_eq!(answer, expected);
-    assert!(answer.session.is_some());
     let name = driver.client.stream.local_addr().unwrap().to_string();
     assert_eq!(*server.host.volume.asked.lock(), [(asked, name)]);
 
@@ -172,13 +169,6 @@ async fn tags_of_no_session_or_another_close_the_connection() {
         driver.assert_closed().await;
     }
     assert!(operations(&server).is_empty());
-    let unknown = ConnectionSession([0; 16]).of_requests(&client_key());
-    let message = [&[0; 24][..]];
-    assert_ne!(
-        other.of_requests.tag(&message),
-        unknown.tag(&message),
-        "it was drawn"
-    );
     server.stop().await;
 }
 
@@ -270,7 +260,7 @@ async fn draining_answers_what_a_driver_has_under_way_and_takes_nothing_new() {
     let mut driver = Driver::attached(&server).await;
     server.host.volume.decision.change(|it| *it = None);
     let mut late = Driver::connect(&server).await;
-    let attaching = late.send(0, ClientCommand::Attach(attach())).await;
+    let attaching = late.send_attach(attach()).await;
     let volume = &server.host.volume;
     let asked = &volume.waiting;
     asked.becomes(1).await;

@@ -9,7 +9,7 @@ use super::support::*;
 use super::volume::{attach, held};
 use crate::domain::{AttachRefusal, Generation};
 use crate::net::Settings;
-use crate::wire::{ClientCommand, ClientKey, ClientKind, ClientStatus, Tagger};
+use crate::wire::{ClientCommand, ClientKey, ClientKind, ClientStatus, ConnectionSession, Tagger};
 
 #[tokio::test]
 async fn a_refused_driver_hears_why_and_may_try_again() {
@@ -40,7 +40,7 @@ async fn a_refused_driver_hears_why_and_may_try_again() {
         assert_eq!(told, status);
         assert_eq!(answer.generation, Generation(generation));
         assert_eq!(answer.process, rank(process));
-        assert_eq!((answer.session, &*answer.holder), (None, holder));
+        assert_eq!(answer.holder, holder);
         assert_eq!(answer.sectors, TestDisk::SECTORS);
         let refused = driver.ask(1, read_range(1)).await;
         assert_eq!(refused, bare(ClientStatus::NotAttached));
@@ -84,7 +84,7 @@ async fn what_needs_an_attachment_is_not_done_without_one() {
 async fn what_follows_an_attach_that_is_not_answered_is_of_no_session() {
     let server = Server::start(Settings::default()).await;
     let mut driver = Driver::connect(&server).await;
-    let attaching = driver.send(0, ClientCommand::Attach(attach())).await;
+    let attaching = driver.send_attach(attach()).await;
     driver.send(0, ClientCommand::Read).await;
     let waiting = &server.host.volume.waiting;
     waiting.becomes(1).await;
@@ -99,7 +99,7 @@ async fn what_follows_an_attach_that_is_not_answered_is_of_no_session() {
     let refusal = held(rank(2), 7, "x");
     *server.disk.holder.lock().unwrap() = Some(refusal.clone());
     allow(&server, Err(refusal));
-    let attaching = other.send(0, ClientCommand::Attach(attach())).await;
+    let attaching = other.send_attach(attach()).await;
     let reading = other.send(0, ClientCommand::Read).await;
     assert_eq!(other.attach_answer(attaching).await.0, ClientStatus::Held);
     let response = other.receive().await;
@@ -118,7 +118,7 @@ async fn an_attach_waits_for_what_the_connection_has_under_way() {
     server.disk.held.change(|held| *held = true);
     let mut driver = Driver::connect(&server).await;
     let reading = driver.send(0, ClientCommand::Read).await;
-    let attaching = driver.send(0, ClientCommand::Attach(attach())).await;
+    let attaching = driver.send_attach(attach()).await;
     driver.assert_silent().await;
     assert!(server.host.volume.asked.lock().is_empty());
     server.disk.held.change(|held| *held = false);
@@ -132,7 +132,7 @@ async fn an_attach_is_given_up_when_the_connection_ends() {
     for is_reset in [false, true] {
         let server = Server::start(Settings::default()).await;
         let mut driver = Driver::connect(&server).await;
-        driver.send(0, ClientCommand::Attach(attach())).await;
+        driver.send_attach(attach()).await;
         // Something unread does not hide the end.
         driver.send(0, ClientCommand::Read).await;
         let waiting = &server.host.volume.waiting;
@@ -152,7 +152,7 @@ async fn an_attach_is_given_up_when_the_connection_ends() {
 async fn a_client_that_asks_on_before_its_attach_is_answered_is_closed_at_a_bound() {
     let server = Server::start(Settings::default()).await;
     let mut driver = Driver::connect(&server).await;
-    driver.send(0, ClientCommand::Attach(attach())).await;
+    driver.send_attach(attach()).await;
     let waiting = &server.host.volume.waiting;
     waiting.becomes(1).await;
     let bytes = driver.encoded(2, 1, write_range(&[1; 256]));
@@ -167,16 +167,20 @@ async fn a_client_that_asks_on_before_its_attach_is_answered_is_closed_at_a_boun
 async fn malformed_and_second_attaches_are_invalid() {
     let server = Server::start(Settings::default()).await;
     let mut driver = Driver::connect(&server).await;
-    let mut bytes = driver.encoded(1, 0, ClientCommand::Attach(attach()));
-    bytes.truncate(88);
+    let session = driver.hello().await;
+    let attach = attach();
+    let command = ClientCommand::Attach { attach, session };
+    let mut bytes = driver.encoded(2, 0, command);
+    bytes.truncate(104);
     bytes[40] = 4;
     bytes.extend(client_key().tag(&[&bytes]));
     driver.client.send_bytes(&bytes).await;
-    let (status, answer) = driver.attach_answer(1).await;
-    assert_eq!((status, answer.session), (ClientStatus::Invalid, None));
+    assert_eq!(driver.attach_answer(2).await.0, ClientStatus::Invalid);
     allow(&server, Ok(()));
-    assert_eq!(driver.attach(attach()).await.0, ClientStatus::Ok);
-    assert_eq!(driver.attach(attach()).await.0, ClientStatus::Invalid);
+    assert_eq!(driver.attach(attach).await.0, ClientStatus::Ok);
+    let hello = driver.ask(0, ClientCommand::Hello).await;
+    assert_eq!(hello, bare(ClientStatus::Invalid));
+    assert_eq!(driver.attach_by(session).await, ClientStatus::Invalid);
     for command in [read_range(300), ClientCommand::Discard { count: 70_000 }] {
         let refused = driver.ask(1, command).await;
         assert_eq!(refused, bare(ClientStatus::Invalid));
@@ -186,13 +190,52 @@ async fn malformed_and_second_attaches_are_invalid() {
 }
 
 #[tokio::test]
+async fn nobody_attaches_by_what_was_recorded() {
+    let server = Server::start(Settings::default()).await;
+    let mut driver = Driver::connect(&server).await;
+    let never_drawn = ConnectionSession([0; 16]);
+    assert_eq!(driver.attach_by(never_drawn).await, ClientStatus::Invalid);
+    let first = driver.hello().await;
+    let second = driver.hello().await;
+    assert_ne!(first, second);
+    assert_eq!(driver.attach_by(first).await, ClientStatus::Invalid);
+    assert_eq!(driver.attach_by(second).await, ClientStatus::Invalid);
+
+    let session = driver.hello().await;
+    let attach = attach();
+    let recorded = driver.encoded(9, 0, ClientCommand::Attach { attach, session });
+    let mut elsewhere = Driver::connect(&server).await;
+    elsewhere.hello().await;
+    allow(&server, Ok(()));
+    elsewhere.client.send_bytes(&recorded).await;
+    assert_eq!(elsewhere.attach_answer(9).await.0, ClientStatus::Invalid);
+    assert!(server.host.volume.asked.lock().is_empty());
+
+    // Nor a second time where it was sent.
+    allow(&server, Err(AttachRefusal::Contended));
+    for told in [ClientStatus::Contended, ClientStatus::Invalid] {
+        driver.client.send_bytes(&recorded).await;
+        assert_eq!(driver.attach_answer(9).await.0, told);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_driver_of_another_key_hears_that() {
     let server = Server::start(Settings::default()).await;
     let mut driver = Driver::connect(&server).await;
+    let session = driver.hello().await;
     driver.of_requests = Box::new(ClientKey::new(&[6; 32]));
-    driver.send(0, ClientCommand::Attach(attach())).await;
-    driver.send(0, ClientCommand::Read).await;
-    for (number, kind) in [(1, ClientKind::Attach), (2, ClientKind::Read)] {
+    let attach = attach();
+    for command in [
+        ClientCommand::Hello,
+        ClientCommand::Attach { attach, session },
+        ClientCommand::Read,
+    ] {
+        driver.send(0, command).await;
+    }
+    let kinds = [ClientKind::Hello, ClientKind::Attach, ClientKind::Read];
+    for (number, kind) in (2..).zip(kinds) {
         let response = driver.receive().await;
         assert_eq!((response.number, response.kind), (number, kind));
         assert_eq!(response.status, ClientStatus::AuthFailure);
@@ -225,6 +268,7 @@ async fn a_detach_waits_for_what_was_asked_before() {
     // Under no attachment a WRITE is nothing of the classic protocol's either.
     let write = driver.ask(1, ClientCommand::Write(sectors(&[9]))).await;
     assert_eq!(write, bare(ClientStatus::NotAttached));
-    assert_eq!(driver.attach(attach()).await.0, ClientStatus::Invalid);
+    let session = driver.session.unwrap();
+    assert_eq!(driver.attach_by(session).await, ClientStatus::Invalid);
     server.stop().await;
 }

@@ -11,7 +11,8 @@ use super::support::*;
 use super::volume::{Operation, attach};
 use crate::domain::{Attach, AttachRefusal, SECTOR_SIZE};
 use crate::wire::{
-    AttachAnswer, ClientCommand, ClientKind, ClientRequest, ClientResponse, ClientStatus, Tagger,
+    AttachAnswer, ClientCommand, ClientKind, ClientRequest, ClientResponse, ClientStatus,
+    ConnectionSession, Tagger,
 };
 
 /// A driver on one connection.
@@ -19,6 +20,8 @@ pub(super) struct Driver {
     pub(super) client: Client,
     pub(super) of_requests: Box<dyn Tagger + Send>,
     of_responses: Box<dyn Tagger + Send>,
+    /// What the last HELLO was answered.
+    pub(super) session: Option<ConnectionSession>,
     pub(super) next_number: u64,
     ranges: BTreeMap<u64, u32>,
 }
@@ -29,6 +32,7 @@ impl Driver {
             client: server.connect().await,
             of_requests: Box::new(client_key()),
             of_responses: Box::new(client_key()),
+            session: None,
             next_number: 1,
             ranges: BTreeMap::new(),
         }
@@ -44,8 +48,31 @@ impl Driver {
     }
 
     pub(super) async fn attach(&mut self, attach: Attach) -> (ClientStatus, AttachAnswer) {
-        let number = self.send(0, ClientCommand::Attach(attach)).await;
+        let number = self.send_attach(attach).await;
         self.attach_answer(number).await
+    }
+
+    /// Says HELLO, and sends an ATTACH of that session.
+    pub(super) async fn send_attach(&mut self, attach: Attach) -> u64 {
+        let session = self.hello().await;
+        let command = ClientCommand::Attach { attach, session };
+        self.send(0, command).await
+    }
+
+    /// Attaches by an ATTACH of this session, whoever it was drawn for.
+    pub(super) async fn attach_by(&mut self, session: ConnectionSession) -> ClientStatus {
+        let attach = attach();
+        let command = ClientCommand::Attach { attach, session };
+        let number = self.send(0, command).await;
+        self.attach_answer(number).await.0
+    }
+
+    pub(super) async fn hello(&mut self) -> ConnectionSession {
+        let (status, session) = self.ask(0, ClientCommand::Hello).await;
+        assert_eq!(status, ClientStatus::Ok);
+        let session = ConnectionSession((&session[..]).try_into().unwrap());
+        self.session = Some(session);
+        session
     }
 
     /// The answer to an ATTACH; from an `Ok` on the session is in force.
@@ -56,8 +83,8 @@ impl Driver {
             (number, ClientKind::Attach)
         );
         let answer = AttachAnswer::decode(&response.content).unwrap();
-        if let Some(session) = answer.session {
-            assert_eq!(response.status, ClientStatus::Ok);
+        if response.status == ClientStatus::Ok {
+            let session = self.session.unwrap();
             self.of_requests = Box::new(session.of_requests(&client_key()));
             self.of_responses = Box::new(session.of_responses(&client_key()));
         }

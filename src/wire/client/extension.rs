@@ -7,12 +7,13 @@
 //!
 //! | type | request | size | response |
 //! |---|---|---|---|
-//! | `80` ATTACH | sector 0, and the fields below | 120 | `c0`, with 112 bytes of content |
+//! | `80` ATTACH | sector 0, and the fields below | 136 | `c0`, with 96 bytes of content |
 //! | `81` READ RANGE | first sector, 4 count, 4 zero | 64 | `c1`, with the sectors if it succeeded |
 //! | `82` WRITE RANGE | first sector, 4 count, 4 zero, count * 4096 content | 64 + content | `c2` |
 //! | `83` DISCARD | first sector, 4 count, 4 zero | 64 | `c3`; the sectors read as zeroes then |
 //! | `84` HEARTBEAT | sector 0 | 56 | `c4` |
 //! | `85` DETACH | sector 0 | 56 | `c5`, after everything that was asked before |
+//! | `86` HELLO | sector 0 | 56 | `c6`, with a session: 16 bytes that the process has just drawn |
 //!
 //! A count is 1 to [`DATA_SECTORS_MAX`], that of DISCARD to [`DISCARD_SECTORS_MAX`].
 //!
@@ -26,7 +27,8 @@
 //! | 42 | 6 | zero |
 //! | 48 | 8 | the generation that this owner was attached under before |
 //! | 56 | 32 | join key; zero unless the kind is `01` |
-//! | 88 | 32 | tag |
+//! | 88 | 16 | session: what the last HELLO of this connection was answered |
+//! | 104 | 32 | tag |
 //!
 //! The content of its response, whatever the status, but for `AuthFailure`, which is bare
 //!
@@ -39,16 +41,20 @@
 //! | 40 | 4 | milliseconds after which the client, if it sent nothing else, sends a HEARTBEAT |
 //! | 44 | 1 | process: the holder's, the one to attach at, or the one that answers |
 //! | 45 | 3 | zero |
-//! | 48 | 16 | session, random; zero if it is not attached |
-//! | 64 | 64 | where the holder's client is, in UTF-8, zeroes after it; all zero if nobody holds it |
-//! | 128 | 32 | tag |
+//! | 48 | 64 | where the holder's client is, in UTF-8, zeroes after it; all zero if nobody holds it |
+//! | 112 | 32 | tag |
 //!
 //! # Connections
-//! The ATTACH and its response have the tags of the classic protocol. From an `Ok` on, those of that
-//! connection are the ones of `tags`, so that nothing that was recorded elsewhere is accepted by a
-//! process. Nor is it by a client that draws the number of its ATTACH at random, and sees that it is
-//! answered under that. Until an ATTACH is answered, nothing should follow it, and what does is
-//! not looked at.
+//! A client says HELLO and then attaches, by an ATTACH that names the session. Each of them is good
+//! for one ATTACH, on its connection; any other is `Invalid`, so that nobody attaches by one that was
+//! recorded. A process of the classic protocol alone skips a HELLO: that a READ behind it is answered
+//! and it is not tells them apart.
+//!
+//! All of that has the tags of the classic protocol. From the `Ok` of an ATTACH on, those of that
+//! connection are the ones of `tags` for its session, so that a process accepts nothing that was
+//! recorded elsewhere. Nor does a client that draws the number of its HELLO at random, goes on from
+//! there, and sees that it is answered under those. Until an ATTACH is answered, nothing should follow
+//! it, and what does is not looked at.
 //!
 //! - The numbers of requests that follow rise: each is higher than the one before. One that does not,
 //!   or a wrong tag, ends the connection, and is not answered.
@@ -60,12 +66,12 @@
 //! - The attachment ends with the connection, however that ends, or when nothing has come for several
 //!   times as long as the response to the ATTACH says.
 //! - After DETACH everything but a HEARTBEAT is answered by `NotAttached`.
-//! - A refused ATTACH leaves the connection as it was: there may be another. A second after an `Ok`
-//!   is `Invalid`.
+//! - A refused ATTACH leaves the connection as it was: there may be another HELLO, and another ATTACH.
+//!   After an `Ok` both are `Invalid`.
 //!
 //! # What is no request
 //! The rules of the classic protocol stand. As a type counts the whole of what is fixed: an ATTACH,
-//! HEARTBEAT or DETACH that names a sector is of no known type, nor is a WRITE RANGE of a count that
+//! HEARTBEAT, DETACH or HELLO that names a sector is of no known type, nor is a WRITE RANGE of a count that
 //! none may have; but when attached that ends the connection, without an answer. A connection of which nothing was
 //! authenticated knows no WRITE RANGE, which would make it keep a mebibyte for anyone.
 
@@ -89,13 +95,14 @@ const FLAGS: usize = KIND + 1;
 const ZERO: usize = FLAGS + 1;
 const CONTINUES: usize = ZERO + 6;
 const JOIN: usize = CONTINUES + 8;
+const IN: usize = JOIN + 32;
 /// What an ATTACH has besides the head and the tag.
-pub(super) const ATTACH_FIELDS_BYTES: usize = JOIN + 32;
+pub(super) const ATTACH_FIELDS_BYTES: usize = IN + SESSION_BYTES;
 
 /// Count and zero.
 pub(super) const RANGE_FIELDS_BYTES: usize = 8;
 
-const _: () = assert!(HEAD + ATTACH_FIELDS_BYTES + TAG_BYTES == 120);
+const _: () = assert!(HEAD + ATTACH_FIELDS_BYTES + TAG_BYTES == 136);
 const _: () = assert!(HEAD + RANGE_FIELDS_BYTES + TAG_BYTES == 64);
 
 const TAKE_OVER: u8 = 1;
@@ -110,10 +117,9 @@ const DISCARD_MAX: usize = DATA_MAX + 4;
 const HEARTBEAT: usize = DISCARD_MAX + 4;
 const PROCESS: usize = HEARTBEAT + 4;
 const RESERVED: usize = PROCESS + 1;
-const SESSION: usize = RESERVED + 3;
-const NAME: usize = SESSION + SESSION_BYTES;
+const NAME: usize = RESERVED + 3;
 const NAME_BYTES: usize = 64;
-const _: () = assert!(ATTACH_ANSWER_BYTES == 112);
+const _: () = assert!(ATTACH_ANSWER_BYTES == 96);
 const _: () = assert!(CLIENT_NAME_BYTES_MAX <= NAME_BYTES);
 
 /// What an ATTACH is answered besides the status.
@@ -131,8 +137,6 @@ pub struct AttachAnswer {
     pub heartbeat_ms: u32,
     /// The holder's, the one to attach at, or the one that answers.
     pub process: Rank,
-    /// Of the connection, if it is attached.
-    pub session: Option<ConnectionSession>,
     /// Where the holder's client is, at most 64 bytes of it; empty if nobody holds the disk.
     pub holder: String,
 }
@@ -150,8 +154,7 @@ impl AttachAnswer {
         out.put_u32(self.discard_sectors_max);
         out.put_u32(self.heartbeat_ms);
         out.put_u8(self.process.number());
-        out.put_bytes(0, SESSION - RESERVED);
-        out.put_slice(&self.session.map_or([0; SESSION_BYTES], |it| it.0));
+        out.put_bytes(0, NAME - RESERVED);
         let name = self.holder.as_bytes();
         assert!(name.len() <= NAME_BYTES, "names of clients are bounded");
         out.put_slice(name);
@@ -168,11 +171,10 @@ impl AttachAnswer {
         let (data_sectors_max, discard_sectors_max) = (fields.get_u32(), fields.get_u32());
         let heartbeat_ms = fields.get_u32();
         let process = Rank::new(content[PROCESS])?;
-        let session = content[SESSION..NAME].try_into().ok()?;
         let name = &content[NAME..];
         let end = name.iter().position(|&byte| byte == 0);
         let (name, rest) = name.split_at(end.unwrap_or(NAME_BYTES));
-        if !is_zero(&content[RESERVED..SESSION]) || !is_zero(rest) {
+        if !is_zero(&content[RESERVED..NAME]) || !is_zero(rest) {
             return None;
         }
         Some(Self {
@@ -182,14 +184,12 @@ impl AttachAnswer {
             discard_sectors_max,
             heartbeat_ms,
             process,
-            session: (session != [0; SESSION_BYTES]).then_some(ConnectionSession(session)),
             holder: String::from_utf8(name.to_vec()).ok()?,
         })
     }
 }
 
-/// The response that a DETACH, a change or a HEARTBEAT gets, and each that fails, has no content;
-/// how many bytes that of any other has, if `sectors` are those that were asked for.
+/// How many bytes of content a response has, if `sectors` are those that were asked for.
 pub(super) const fn content_bytes(
     kind: ClientKind,
     status: ClientStatus,
@@ -198,6 +198,7 @@ pub(super) const fn content_bytes(
     match (kind, status) {
         (ClientKind::Attach, ClientStatus::AuthFailure) => Some(0),
         (ClientKind::Attach, _) => Some(ATTACH_ANSWER_BYTES),
+        (ClientKind::Hello, ClientStatus::Ok) => Some(SESSION_BYTES),
         (ClientKind::Read, ClientStatus::Ok) => Some(SECTOR_SIZE),
         (ClientKind::ReadRange, ClientStatus::Ok) => match sectors {
             Some(count) if count > 0 && count <= DATA_SECTORS_MAX => {
@@ -221,7 +222,7 @@ pub(super) fn put_range(count: u32, out: &mut BytesMut) {
     out.put_u32(0);
 }
 
-pub(super) fn put_attach(attach: &Attach, out: &mut BytesMut) {
+pub(super) fn put_attach(attach: &Attach, session: ConnectionSession, out: &mut BytesMut) {
     let (kind, join) = match attach.kind {
         AttachKind::Exclusive { join: None } => (0, None),
         AttachKind::Exclusive { join: Some(join) } => (1, Some(join)),
@@ -236,6 +237,7 @@ pub(super) fn put_attach(attach: &Attach, out: &mut BytesMut) {
     out.put_bytes(0, CONTINUES - ZERO);
     out.put_u64(attach.continues.map_or(0, |generation| generation.0));
     out.put_slice(&join.map_or([0; 32], |join| join.0));
+    out.put_slice(&session.0);
 }
 
 /// The command of the extension that these authenticated fields and content are, if they are well
@@ -243,7 +245,13 @@ pub(super) fn put_attach(attach: &Attach, out: &mut BytesMut) {
 pub(super) fn command(kind: ClientKind, fields: &[u8], content: Bytes) -> Option<ClientCommand> {
     match kind {
         ClientKind::Read | ClientKind::Write => None,
-        ClientKind::Attach => attach(fields).map(ClientCommand::Attach),
+        ClientKind::Attach => {
+            let (fields, session) = fields.split_at_checked(IN)?;
+            Some(ClientCommand::Attach {
+                attach: attach(fields)?,
+                session: ConnectionSession(session.try_into().ok()?),
+            })
+        }
         ClientKind::ReadRange => {
             let count = range(fields, DATA_SECTORS_MAX)?;
             Some(ClientCommand::ReadRange { count })
@@ -258,6 +266,7 @@ pub(super) fn command(kind: ClientKind, fields: &[u8], content: Bytes) -> Option
         }
         ClientKind::Heartbeat => Some(ClientCommand::Heartbeat),
         ClientKind::Detach => Some(ClientCommand::Detach),
+        ClientKind::Hello => Some(ClientCommand::Hello),
     }
 }
 
@@ -268,7 +277,7 @@ fn range(mut fields: &[u8], most: u32) -> Option<u32> {
 }
 
 fn attach(fields: &[u8]) -> Option<Attach> {
-    let fields: &[u8; ATTACH_FIELDS_BYTES] = fields.try_into().ok()?;
+    let fields: &[u8; IN] = fields.try_into().ok()?;
     let owner = OwnerId(fields[..KIND].try_into().ok()?);
     let join: [u8; 32] = fields[JOIN..].try_into().ok()?;
     let kind = match fields[KIND] {

@@ -19,6 +19,8 @@ pub enum ClientKind {
     Heartbeat,
     /// DETACH.
     Detach,
+    /// HELLO.
+    Hello,
 }
 
 impl ClientKind {
@@ -33,6 +35,7 @@ impl ClientKind {
             Self::Discard => 0x83,
             Self::Heartbeat => 0x84,
             Self::Detach => 0x85,
+            Self::Hello => 0x86,
         }
     }
 
@@ -46,13 +49,17 @@ impl ClientKind {
             0x83 => Some(Self::Discard),
             0x84 => Some(Self::Heartbeat),
             0x85 => Some(Self::Detach),
+            0x86 => Some(Self::Hello),
             _ => None,
         }
     }
 
     /// Whether its requests name no sector: zeroes stand in its place.
     pub(super) const fn is_without_sector(self) -> bool {
-        matches!(self, Self::Attach | Self::Heartbeat | Self::Detach)
+        matches!(
+            self,
+            Self::Attach | Self::Heartbeat | Self::Detach | Self::Hello
+        )
     }
 }
 

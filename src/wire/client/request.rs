@@ -16,6 +16,7 @@ use super::extension::{
     ATTACH_FIELDS_BYTES, RANGE_FIELDS_BYTES, command, put_attach, put_range, sectors_written,
 };
 use super::kind::{ClientKind, MAGIC};
+use super::tags::ConnectionSession;
 use crate::domain::{Attach, SECTOR_SIZE};
 use crate::wire::auth::{TAG_BYTES, Tagger, Verified};
 
@@ -53,8 +54,13 @@ pub enum ClientCommand {
     Read,
     /// WRITE of this content, exactly a sector of it.
     Write(Bytes),
-    /// ATTACH. It names no sector, as HEARTBEAT and DETACH do not.
-    Attach(Attach),
+    /// ATTACH. It names no sector, as HEARTBEAT, DETACH and HELLO do not.
+    Attach {
+        /// What is asked for.
+        attach: Attach,
+        /// What the connection's last HELLO was answered.
+        session: ConnectionSession,
+    },
     /// READ RANGE: so many sectors.
     ReadRange {
         /// Within the bounds of any.
@@ -71,6 +77,8 @@ pub enum ClientCommand {
     Heartbeat,
     /// DETACH.
     Detach,
+    /// HELLO.
+    Hello,
 }
 
 /// The next thing found in a stream of requests.
@@ -126,12 +134,13 @@ impl ClientRequest {
         match self.command {
             ClientCommand::Read => ClientKind::Read,
             ClientCommand::Write(_) => ClientKind::Write,
-            ClientCommand::Attach(_) => ClientKind::Attach,
+            ClientCommand::Attach { .. } => ClientKind::Attach,
             ClientCommand::ReadRange { .. } => ClientKind::ReadRange,
             ClientCommand::WriteRange(_) => ClientKind::WriteRange,
             ClientCommand::Discard { .. } => ClientKind::Discard,
             ClientCommand::Heartbeat => ClientKind::Heartbeat,
             ClientCommand::Detach => ClientKind::Detach,
+            ClientCommand::Hello => ClientKind::Hello,
         }
     }
 
@@ -147,12 +156,15 @@ impl ClientRequest {
         out.put_u64(self.number);
         out.put_u64(self.sector);
         match &self.command {
-            ClientCommand::Read | ClientCommand::Heartbeat | ClientCommand::Detach => {}
+            ClientCommand::Read
+            | ClientCommand::Heartbeat
+            | ClientCommand::Detach
+            | ClientCommand::Hello => {}
             ClientCommand::Write(content) => {
                 assert_eq!(content.len(), SECTOR_SIZE, "a WRITE carries one sector");
                 out.put_slice(content);
             }
-            ClientCommand::Attach(attach) => put_attach(attach, out),
+            ClientCommand::Attach { attach, session } => put_attach(attach, *session, out),
             ClientCommand::ReadRange { count } | ClientCommand::Discard { count } => {
                 put_range(*count, out);
             }
@@ -281,7 +293,7 @@ fn scan(stream: &[u8]) -> Scan {
         return Scan::Garbage(UNKNOWN_BYTES);
     }
     let body = match kind {
-        ClientKind::Read | ClientKind::Heartbeat | ClientKind::Detach => 0,
+        ClientKind::Read | ClientKind::Heartbeat | ClientKind::Detach | ClientKind::Hello => 0,
         ClientKind::Write => SECTOR_SIZE,
         ClientKind::Attach => ATTACH_FIELDS_BYTES,
         ClientKind::ReadRange | ClientKind::Discard => RANGE_FIELDS_BYTES,

@@ -41,7 +41,7 @@ pub struct ClientResponse {
     pub kind: ClientKind,
     /// How it ended.
     pub status: ClientStatus,
-    /// The sectors that were read, if any were, or an ATTACH's answer; otherwise empty.
+    /// The sectors that were read, an ATTACH's answer, or a HELLO's session; otherwise empty.
     pub content: Bytes,
 }
 
@@ -109,7 +109,7 @@ fn seal(
     assert_eq!(
         Some(length),
         content_bytes(kind, status, sectors),
-        "only what was read, and an ATTACH's answer, is content"
+        "what was read and what was agreed is content, nothing else"
     );
     let mut head = [0; RESPONSE_HEAD_BYTES];
     head[..MAGIC.len()].copy_from_slice(&MAGIC);

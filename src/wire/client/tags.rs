@@ -28,7 +28,7 @@ const NUMBER: std::ops::Range<usize> = 8..16;
 const NONCE_BYTES: usize = 12;
 const MAC_BYTES: usize = 16;
 
-/// What binds everything of an attached connection to it: drawn at random, once for each.
+/// What binds everything of an attached connection to it: drawn at random, for each HELLO.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionSession(pub [u8; SESSION_BYTES]);
 

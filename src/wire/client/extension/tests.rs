@@ -61,12 +61,14 @@ fn golden(request: ClientRequest, key: &dyn Tagger, digits: &str, content: &[u8]
 }
 
 fn attach(kind: AttachKind, take_over: bool, continues: Option<u64>) -> ClientCommand {
-    ClientCommand::Attach(Attach {
+    let attach = Attach {
         owner: OwnerId([0x11; 16]),
         kind,
         take_over,
         continues: continues.map(Generation),
-    })
+    };
+    let session = session();
+    ClientCommand::Attach { attach, session }
 }
 
 #[test]
@@ -77,18 +79,42 @@ fn golden_attaches() {
         &plain(),
         "6174646400000080 0000000000000001 0000000000000000 \
          11111111111111111111111111111111 01 03 000000000000 0000000000000009 \
-         2222222222222222222222222222222222222222222222222222222222222222",
+         2222222222222222222222222222222222222222222222222222222222222222 \
+         a0a1a2a3a4a5a6a7a8a9aaabacadaeaf",
         &[],
-        "0cf3bdbae5b915a06272b9fc6a76c252aebacf25a5ea6dbbe9d1c75499eacdb7",
+        "37335d1634d6d2342bddd657f2c4de51b7f2cca79bd53257e119609cd3f2c26d",
     );
     golden(
         request(1, 0, attach(AttachKind::ReadOnly, false, None)),
         &plain(),
         "6174646400000080 0000000000000001 0000000000000000 \
          11111111111111111111111111111111 03 00 000000000000 0000000000000000 \
-         0000000000000000000000000000000000000000000000000000000000000000",
+         0000000000000000000000000000000000000000000000000000000000000000 \
+         a0a1a2a3a4a5a6a7a8a9aaabacadaeaf",
         &[],
-        "0ac20fadc41684f25b21018bdd1666bbe95f3b74ea82eb6fbcd0c32e7db96574",
+        "9ccced9e72843e68f50d4093673851f93ce1f6831cb24496b4bc88835e99d5c5",
+    );
+}
+
+#[test]
+fn golden_hello() {
+    golden(
+        request(7, 0, ClientCommand::Hello),
+        &plain(),
+        "6174646400000086 0000000000000007 0000000000000000",
+        &[],
+        "dc0832d6ce5d6e764d6d3f706a4ba4221c57c8a5fe878098850921931fbc70f7",
+    );
+    let response = ClientResponse {
+        number: 7,
+        kind: ClientKind::Hello,
+        status: ClientStatus::Ok,
+        content: Bytes::copy_from_slice(&session().0),
+    };
+    golden_response(
+        &response,
+        "61746464000000c6 0000000000000007 a0a1a2a3a4a5a6a7a8a9aaabacadaeaf \
+         b04f1ce57c3b96f5216660a45e6098f7b687f400efd3f32ba254590fffc60ed3",
     );
 }
 
@@ -139,7 +165,6 @@ fn answer(generation: u64, process: u8, holder: &str) -> AttachAnswer {
         discard_sectors_max: DISCARD_SECTORS_MAX,
         heartbeat_ms: 500,
         process: Rank::new(process).unwrap(),
-        session: holder.is_empty().then(session),
         holder: holder.into(),
     }
 }
@@ -152,31 +177,34 @@ fn golden_answer(status: ClientStatus, answer: &AttachAnswer, digits: &str) {
         status,
         content: answer.encode(),
     };
+    golden_response(&response, digits);
+    let decoded = AttachAnswer::decode(&response.content);
+    assert_eq!(decoded.as_ref(), Some(answer));
+}
+
+#[track_caller]
+fn golden_response(response: &ClientResponse, digits: &str) {
     let sent = response.clone().encode(&plain());
     let bytes = [&sent.head[..], &sent.content, &sent.tag].concat();
     assert_eq!(hex::encode(&bytes), digits.replace(' ', ""));
     let mut stream = BytesMut::from(&bytes[..]);
-    let decoded = decode_response(&plain(), &mut stream).unwrap().unwrap();
-    assert_eq!(decoded, response);
-    assert_eq!(
-        AttachAnswer::decode(&decoded.content).as_ref(),
-        Some(answer)
-    );
+    let decoded = decode_response(&plain(), &mut stream).unwrap();
+    assert_eq!(decoded.as_ref(), Some(response));
 }
 
 #[test]
 fn golden_attach_answers() {
     let zeroes = |bytes| "00".repeat(bytes);
     let ok = "61746464000000c0 0000000000000001 0000000000000007 0000000000000100 \
-              00000100 00010000 000001f4 02 000000 a0a1a2a3a4a5a6a7a8a9aaabacadaeaf";
-    let tag = "7e475de8cfa05f3b88845abac5d146b104fdc53ebe12d97555c29edb46952d10";
+              00000100 00010000 000001f4 02 000000";
+    let tag = "2f0a76916ca1745911629c682da329265a3a3bf67b34c26e5b1f898358fa6884";
     let ok = format!("{ok}{}{tag}", zeroes(64));
     golden_answer(ClientStatus::Ok, &answer(7, 2, ""), &ok);
     let held = "61746464000003c0 0000000000000001 0000000000000007 0000000000000100 \
                 00000100 00010000 000001f4 03 000000";
     let name = format!("31302e302e302e393a31{}", zeroes(54));
-    let tag = "00fd2d7c56d922620152cbcd0b6ae4f4aaaa46a871fdc121f137278daa561a9d";
-    let held = format!("{held}{}{name}{tag}", zeroes(16));
+    let tag = "9f7f299e3ae8104fd1b4a2fd0633e4e82168f84fb9858b78f350b1ee541ab124";
+    let held = format!("{held}{name}{tag}");
     golden_answer(ClientStatus::Held, &answer(7, 3, "10.0.0.9:1"), &held);
 }
 
@@ -357,7 +385,7 @@ fn a_count_that_none_may_have_is_found_before_anything_is_kept_for_it() {
 /// A driver of another key hears that, but bytes that only begin as an ATTACH are no message.
 #[test]
 fn what_names_a_sector_and_must_not_is_of_no_known_type() {
-    for code in [0x80, 0x84, 0x85] {
+    for code in [0x80, 0x84, 0x85, 0x86] {
         let mut bytes = b"atdd\0\0\0".to_vec();
         bytes.push(code);
         let after = request(1, 1, ClientCommand::Read);
@@ -381,7 +409,7 @@ fn a_glance_knows_all_requests_but_the_long_one() {
         &plain(),
     );
     assert_eq!(glance(&plain(), &attach), Glance::Request);
-    assert_eq!(glance(&plain(), &attach[..119]), Glance::Incomplete);
+    assert_eq!(glance(&plain(), &attach[..135]), Glance::Incomplete);
     let write = request(3, 8, ClientCommand::WriteRange(vec![7; SECTOR_SIZE].into()));
     let write = encoded(&write, &plain());
     for length in [8, 24, 31, 32, 100, write.len()] {
@@ -394,7 +422,7 @@ fn answers_that_are_none_are_refused() {
     let good = answer(7, 3, "10.0.0.9:1").encode();
     assert!(AttachAnswer::decode(&good).is_some());
     assert_eq!(AttachAnswer::decode(&good[1..]), None);
-    for (at, byte) in [(0, 0xff), (28, 0), (29, 1), (48, 0xff), (111, 1)] {
+    for (at, byte) in [(0, 0xff), (28, 0), (29, 1), (48, 0xff), (95, 1)] {
         let mut bad = good.to_vec();
         bad[at] = byte;
         assert_eq!(AttachAnswer::decode(&bad), None, "offset {at}");
@@ -419,10 +447,15 @@ fn any_command() -> impl Strategy<Value = (u64, ClientCommand)> {
         take_over,
         continues: continues.map(|it| Generation(it.into())),
     });
+    let attach = (attach, any::<[u8; 16]>()).prop_map(|(attach, session)| {
+        let session = ConnectionSession(session);
+        ClientCommand::Attach { attach, session }
+    });
     prop_oneof![
-        attach.prop_map(|attach| (0, ClientCommand::Attach(attach))),
+        attach.prop_map(|command| (0, command)),
         Just((0, ClientCommand::Heartbeat)),
         Just((0, ClientCommand::Detach)),
+        Just((0, ClientCommand::Hello)),
         any::<u64>().prop_map(|sector| (sector, ClientCommand::Read)),
         (any::<u64>(), 1..=DATA_SECTORS_MAX)
             .prop_map(|(sector, count)| (sector, ClientCommand::ReadRange { count })),
@@ -466,7 +499,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_decoders_panic(
-        code in 0x7f_u8..0x87,
+        code in 0x7f_u8..0x88,
         bytes in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let stream = [&b"atdd\0\0\0"[..], &[code], &bytes].concat();
