@@ -44,7 +44,11 @@
 #define ATDD_BUFFER_SIZE	(2 * ATDD_MESSAGE_MAX)
 /* Whoever adds a device waits at most so long for a server. */
 #define ATDD_OPEN_TIME		(30 * HZ)
-/* Requests under way on a connection. */
+/*
+ * Pieces under way on a connection; with the most that each may carry, less than
+ * what a server takes at a time (32 MiB): it always reads on, and so answers
+ * heartbeats.
+ */
 #define ATDD_SLOTS		255
 
 enum atdd_attach_mode {
@@ -121,6 +125,8 @@ struct atdd_connection {
 	/* Under the device's lock. */
 	bool ready;		/* takes pieces */
 	bool heartbeat;		/* one is to be sent */
+	u64 probe;		/* the oldest unanswered heartbeat's number, or 0 */
+	u32 probe_end;		/* where its bytes end in all that was sent */
 	unsigned int in_flight;
 	DECLARE_BITMAP(used, ATDD_SLOTS);
 	struct atdd_slot slots[ATDD_SLOTS];
@@ -135,7 +141,9 @@ struct atdd_connection {
 	u8 *in;
 	size_t in_start;
 	size_t in_end;
-	unsigned long last_received;
+	unsigned long last_received;	/* jiffies */
+	unsigned long last_life;	/* jiffies: received, or seen to take bytes */
+	u32 last_taken;
 
 	/* Constant while it is ready. */
 	bool attached;
@@ -270,6 +278,8 @@ int atdd_open_socket(struct atdd_connection *connection);
 void atdd_close_socket(struct atdd_connection *connection);
 void atdd_shut_down(struct atdd_connection *connection);
 int atdd_send_all(struct atdd_connection *connection, size_t size);
+u32 atdd_bytes_sent(struct atdd_connection *connection);
+u32 atdd_bytes_taken(struct atdd_connection *connection);
 int atdd_receive(struct atdd_connection *connection, size_t missing);
 int atdd_await(struct atdd_connection *connection, size_t size, unsigned long deadline);
 size_t atdd_received(struct atdd_connection *connection);

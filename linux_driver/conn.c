@@ -15,12 +15,13 @@
 #include <linux/random.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <net/tcp.h>
 
 #include "atdd.h"
 
-/* After so long without sending, a heartbeat is sent. */
+/* After so long without sending, or receiving, a heartbeat is sent. */
 #define HEARTBEAT	(HZ / 2)
-/* An attached server that is silent for so long is lost: it answers heartbeats. */
+/* An attached server that shows no life for so long is lost: it answers heartbeats. */
 #define SILENCE		(2 * HZ)
 /* One that has no heartbeats may only be slow, or lack a majority. */
 #define CLASSIC_SILENCE	(30 * HZ)
@@ -40,6 +41,27 @@ bool atdd_leads(struct atdd_connection *connection)
 	return connection->index == 0;
 }
 
+static size_t put_heartbeat(struct atdd_connection *connection)
+{
+	size_t size = atdd_put_bare(connection, ATDD_HEARTBEAT, 0, connection->out);
+
+	spin_lock(&connection->device->lock);
+	if (!connection->probe) {
+		connection->probe = connection->last_number;
+		connection->probe_end = atdd_bytes_sent(connection) + size;
+	}
+	spin_unlock(&connection->device->lock);
+	return size;
+}
+
+static void take_heartbeat(struct atdd_connection *connection, u64 number)
+{
+	spin_lock(&connection->device->lock);
+	if (connection->probe == number)
+		connection->probe = 0;
+	spin_unlock(&connection->device->lock);
+}
+
 /* Fills the buffer with all that there is to send and that it has room for. */
 static size_t fill(struct atdd_connection *connection)
 {
@@ -47,7 +69,7 @@ static size_t fill(struct atdd_connection *connection)
 	size_t size = 0;
 
 	if (xchg(&connection->heartbeat, false))
-		size = atdd_put_bare(connection, ATDD_HEARTBEAT, 0, connection->out);
+		size = put_heartbeat(connection);
 	while (atdd_take_piece(connection, ATDD_BUFFER_SIZE - size, &piece))
 		size += atdd_put_piece(connection, &piece, connection->out + size);
 	return size;
@@ -97,7 +119,9 @@ static int take_message(struct atdd_connection *connection, size_t *missing)
 	}
 	if (!atdd_tag_is_right(connection, atdd_message_of(connection), size))
 		return -EBADMSG;
-	if (header->type != (ATDD_HEARTBEAT | ATDD_RESPONSE))
+	if (header->type == (ATDD_HEARTBEAT | ATDD_RESPONSE))
+		take_heartbeat(connection, be64_to_cpu(header->number));
+	else
 		error = atdd_take_answer(connection, header,
 					 atdd_message_of(connection) + sizeof(*header));
 	if (error)
@@ -106,20 +130,45 @@ static int take_message(struct atdd_connection *connection, size_t *missing)
 	return 1;
 }
 
+/*
+ * Whether an attached server is lost. Over a slow link a piece takes longer than
+ * one may be silent: that bytes are taken is a sign of life, too. But the host of
+ * a process that is paused goes on taking them, so it is none once a heartbeat
+ * was taken and is not answered.
+ */
+static bool is_lost(struct atdd_connection *connection, bool *asked)
+{
+	u32 taken = atdd_bytes_taken(connection);
+
+	spin_lock(&connection->device->lock);
+	*asked = connection->probe;
+	if (taken != connection->last_taken &&
+	    (!*asked || before(connection->last_taken, connection->probe_end)))
+		connection->last_life = jiffies;
+	spin_unlock(&connection->device->lock);
+	connection->last_taken = taken;
+	if (time_after(connection->last_received, connection->last_life))
+		connection->last_life = connection->last_received;
+	return time_after(jiffies, connection->last_life + SILENCE);
+}
+
 /* Sees to it that the silence of either side has an end. */
 static int watch(struct atdd_connection *connection)
 {
 	struct atdd_device *device = connection->device;
-	unsigned long patience = connection->attached ? SILENCE : CLASSIC_SILENCE;
-	bool waits = connection->attached ||
-		     (READ_ONCE(connection->in_flight) && device->options.process_count > 1);
+	bool asked;
 
-	if (!READ_ONCE(connection->in_flight) && !connection->attached)
-		connection->last_received = jiffies;
-	if (waits && time_after(jiffies, connection->last_received + patience))
+	if (!connection->attached) {
+		if (!READ_ONCE(connection->in_flight) || device->options.process_count == 1)
+			connection->last_received = jiffies;
+		if (time_after(jiffies, connection->last_received + CLASSIC_SILENCE))
+			return -ETIMEDOUT;
+		return 0;
+	}
+	if (is_lost(connection, &asked))
 		return -ETIMEDOUT;
-	if (connection->attached &&
-	    time_after(jiffies, READ_ONCE(connection->last_sent) + HEARTBEAT)) {
+	if (time_after(jiffies, READ_ONCE(connection->last_sent) + HEARTBEAT) ||
+	    (!asked && time_after(jiffies, connection->last_received + HEARTBEAT))) {
 		WRITE_ONCE(connection->last_sent, jiffies);
 		xchg(&connection->heartbeat, true);
 		queue_work(device->send_queue, &connection->send_work);

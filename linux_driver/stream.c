@@ -55,6 +55,8 @@ int atdd_open_socket(struct atdd_connection *connection)
 	connection->in_start = 0;
 	connection->in_end = 0;
 	connection->last_received = jiffies;
+	connection->last_life = jiffies;
+	connection->probe = 0;
 	/* Answers that were recorded on another connection have other numbers. */
 	connection->last_number = get_random_u64() >> 2;
 	return error;
@@ -97,6 +99,17 @@ int atdd_send_all(struct atdd_connection *connection, size_t size)
 	}
 	WRITE_ONCE(connection->last_sent, jiffies);
 	return 0;
+}
+
+/* Where all that was sent ends, as TCP counts bytes, and how much of it has arrived. */
+u32 atdd_bytes_sent(struct atdd_connection *connection)
+{
+	return READ_ONCE(tcp_sk(connection->socket->sk)->write_seq);
+}
+
+u32 atdd_bytes_taken(struct atdd_connection *connection)
+{
+	return READ_ONCE(tcp_sk(connection->socket->sk)->snd_una);
 }
 
 size_t atdd_received(struct atdd_connection *connection)

@@ -16,7 +16,7 @@ import cluster
 import vm_debug
 import vm_image
 from cluster import Cluster, free_ports
-from vm_faults import Control, Gate, Kills, Liar
+from vm_faults import PARTS, Control, Gate, Kills, Liar, Played
 
 GUEST = Path("scripts/guest")
 # What the kernel says when something is wrong with it, or with a module. All that looks for bugs
@@ -234,6 +234,10 @@ class Run:
         gates, way.settings["GATES"] = self.between(way, Gate)
         control = Control(of, gates)
         self.started.callback(control.stop)
+        for part in PARTS:
+            played = Played(of.config.parent / "client.key", part)
+            self.started.callback(played.stop)
+            way.settings[part.replace("-", "_").upper()] = f"10.0.2.2:{played.port}"
         way.settings |= {"CONTROL": control.port, "ROUNDS": 6 if short else 50,
                          "TRIES": 2 if short else 5}
         guest = Guest(kernel, GUEST / "driver-only.sh", self.directory / "driver-only",

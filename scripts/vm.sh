@@ -18,8 +18,10 @@ cd "$(dirname "$0")/.."
 
 export PATH="$PATH:/usr/sbin:/sbin"
 . scripts/need.sh
-need "qemu-system-x86 busybox-static kmod cpio nbd-client fio e2fsprogs xfsprogs fdisk keyutils python3 perl gcc make" \
-    qemu-system-x86_64 busybox depmod cpio nbd-client fio mkfs.ext4 mkfs.xfs sfdisk keyctl python3 perl \
+need "qemu-system-x86 busybox-static kmod cpio nbd-client fio e2fsprogs xfsprogs fdisk keyutils iproute2 python3 perl gcc make" \
+    qemu-system-x86_64 busybox depmod cpio nbd-client fio mkfs.ext4 mkfs.xfs sfdisk keyctl tc python3 perl \
     gcc make
+# One after the other: together, the example's features would get into `atdd` too.
 cargo build --release --quiet --bin atdd
+cargo build --release --quiet --example played_server
 exec python3 -B scripts/vm.py "$@"

@@ -10,6 +10,10 @@ import time
 
 import cluster
 
+PLAYED_SERVER = "target/release/examples/played_server"
+# A guest knows the address of each, by its name in capitals.
+PARTS = ["silent", "mute", "late", "same-generation", "old-number", "old-hello"]
+
 
 class Kills(threading.Thread):
     """Kills the processes of a cluster in turn and starts them again, until it is stopped."""
@@ -37,8 +41,8 @@ class Kills(threading.Thread):
 
 
 class Control(threading.Thread):
-    """Does to a cluster what a guest asks for, one line each: pause, continue, kill or start RANK,
-    take-over, open-gates."""
+    """Does to a cluster what a guest asks for, one line each: pause all or RANK, continue, kill or
+    start RANK, take-over, open-gates."""
 
     def __init__(self, of, gates):
         super().__init__(daemon=True)
@@ -57,8 +61,8 @@ class Control(threading.Thread):
 
     def obey(self, words):
         match words:
-            case ["pause"]:
-                for rank in self.of.children:
+            case ["pause", *ranks]:
+                for rank in map(int, ranks or self.of.children):
                     self.of.signal(rank, signal.SIGSTOP)
             case ["continue"]:
                 for rank in self.of.children:
@@ -81,6 +85,8 @@ class Control(threading.Thread):
 
     def stop(self):
         self.listener.close()
+        for rank in self.of.children:
+            self.of.signal(rank, signal.SIGCONT)
 
 
 class Relay:
@@ -130,6 +136,20 @@ class Gate(Relay):
     def open(self):
         self.is_open = True
         shut_down(*self.sockets)
+
+
+class Played:
+    """A process that plays one of the parts of examples/played_server.rs."""
+
+    def __init__(self, key, part):
+        self.child = subprocess.Popen([PLAYED_SERVER, "--key", key, "--part", part],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.child.stdout.readline().rsplit(":", 1)[1])
+
+    def stop(self):
+        self.child.kill()
+        self.child.wait()
+        self.child.stdout.close()
 
 
 class Liar(Relay):

@@ -14,10 +14,10 @@ CACHE = Path("target/vm")
 # What a guest loads of its kernel, each with what it depends on.
 # Not sha256_ssse3: vector instructions are what emulation is slowest at.
 MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "nbd", "ext4", "xfs", "configfs",
-           "libchacha20poly1305"]
+           "libchacha20poly1305", "sch_tbf"]
 # Programs of the host that a guest runs, each with its libraries.
 PROGRAMS = ["nbd-client", "mkfs.ext4", "fsck.ext4", "mkfs.xfs", "xfs_repair", "fio", "fstrim",
-            "sfdisk", "blkdiscard", "blockdev", "keyctl"]
+            "sfdisk", "blkdiscard", "blockdev", "keyctl", "tc"]
 BUSYBOX = "busybox"
 DRIVER = Path("linux_driver")
 # Of Linux's sources, what a guest copies to the disk.

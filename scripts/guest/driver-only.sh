@@ -14,22 +14,61 @@ must_fail() { # COMMAND...
     return 0
 }
 
+# A task that waits for a disk cannot be killed.
+within() { # SECONDS COMMAND...
+    seconds=$1
+    shift
+    "$@" 2>/dev/null &
+    child=$!
+    while kill -0 "$child" 2>/dev/null; do
+        [ "$seconds" -gt 0 ] || fail "this takes too long: $*"
+        seconds=$((seconds - 1))
+        sleep 1
+    done
+    wait "$child" || fail "failed: $*"
+}
+
+are_there() { # FILE...
+    for file; do
+        until [ -e "$file" ]; do sleep 0.2; done
+    done
+}
+
 must_say() { # TEXT: a line of the kernel's log since the last time
     dmesg -c >/tmp/dmesg
+    must_say_too "$1"
+}
+
+must_say_too() { # TEXT: another line of those
     grep -q "$1" /tmp/dmesg || { cat /tmp/dmesg; fail "the log does not say: $1"; }
+}
+
+must_not_say() { # TEXT
+    dmesg -c >/tmp/dmesg
+    ! grep "$1" /tmp/dmesg || fail "that is not to be said"
 }
 
 set_option() { # DEVICE OPTION VALUE
     echo "$3" >"$CONFIG/$1/$2"
 }
 
-make_device() { # DEVICE ATTACH
+prepare_device() { # DEVICE PROCESSES ATTACH
     mkdir "$CONFIG/$1" || fail "mkdir $1"
-    set_option "$1" processes "$PROCESSES"
+    set_option "$1" processes "$2"
     set_option "$1" key_file /guest/key
-    set_option "$1" attach "$2"
+    set_option "$1" attach "$3"
+}
+
+start_device() { # DEVICE PROCESSES [ATTACH]
+    prepare_device "$1" "$2" "${3-exclusive}"
     set_option "$1" power 1 || fail "power of $1"
     [ -b "/dev/$1" ] || fail "no /dev/$1"
+}
+
+must_not_start() { # DEVICE PROCESSES ATTACH [SIZE]
+    prepare_device "$1" "$2" "$3"
+    [ -z "${4-}" ] || set_option "$1" size "$4"
+    must_fail set_option "$1" power 1
 }
 
 read_first() { # DEVICE
@@ -102,8 +141,8 @@ must_fail mkdir "$CONFIG/disk"
 mkdir "$CONFIG/atdd7"
 must_fail set_option atdd7 power 1
 rmdir "$CONFIG/atdd7"
-make_device atdd1 classic
-make_device atdd2 classic
+start_device atdd1 "$PROCESSES" classic
+start_device atdd2 "$PROCESSES" classic
 must_fail set_option atdd1 size 4096
 dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null
 dd if=/tmp/data of=/dev/atdd1 bs=1M oflag=direct 2>/dev/null || fail "writing"
@@ -119,10 +158,7 @@ insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key attach=classic || fa
 printf 'label: gpt\nsize=8MiB\n' | sfdisk -q /dev/atdd || fail "sfdisk"
 blockdev --rereadpt /dev/atdd
 [ -b /dev/atdd1 ] || fail "no partition"
-mkdir "$CONFIG/atdd1"
-set_option atdd1 processes "$PROCESSES"
-set_option atdd1 key_file /guest/key
-set_option atdd1 attach classic
+prepare_device atdd1 "$PROCESSES" classic
 must_fail set_option atdd1 power 1
 must_say "the partitions of the disk atdd have such names"
 rmdir "$CONFIG/atdd1"
@@ -131,10 +167,8 @@ nothing_is_left
 
 step "one host at a time"
 insmod ./atdd.ko || fail "insmod"
-make_device atdd1 exclusive
-mkdir "$CONFIG/atdd2"
-set_option atdd2 processes "$PROCESSES"
-set_option atdd2 key_file /guest/key
+start_device atdd1 "$PROCESSES" exclusive
+prepare_device atdd2 "$PROCESSES" exclusive
 must_fail set_option atdd2 power 1
 must_say "the disk is held by"
 rmdir "$CONFIG/atdd1"
@@ -158,9 +192,59 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
 done
 nothing_is_left
 
+step "a process that takes bytes and answers nothing is left for another"
+insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key || fail "insmod"
+host pause 1
+for try in 1 2 3; do
+    within 20 dd if=/tmp/data of=/dev/atdd bs=64k count=1 oflag=direct
+done
+host continue
+nothing_is_left
+
+step "a slow link" # busybox has a tc of its own, which knows less
+insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key || fail "insmod"
+dmesg -c >/dev/null
+/usr/sbin/tc qdisc add dev eth0 root tbf rate 1mbit burst 20kb latency 400ms || fail "tc"
+within 60 dd if=/tmp/data of=/dev/atdd bs=1M count=1 oflag=direct
+/usr/sbin/tc qdisc del dev eth0 root
+must_not_say "atdd: "
+nothing_is_left
+
+step "processes that are not what they should be"
+insmod ./atdd.ko || fail "insmod"
+dmesg -c >/dev/null
+# These two take as long as whoever adds a device waits at most; the others are tried meanwhile.
+(must_not_start atdd1 "$SILENT" classic 64M && touch /tmp/silent) &
+(must_not_start atdd2 "$MUTE" exclusive && touch /tmp/mute) &
+start_device atdd3 "$LATE"
+start_device atdd4 "$SAME_GENERATION"
+start_device atdd5 "$OLD_NUMBER"
+start_device atdd6 "$OLD_HELLO"
+# Sectors 64 to 127, of which 96 to 127 come late and are written anew.
+must_fail dd if=/tmp/data of=/dev/atdd3 bs=256k seek=1 count=1 oflag=direct
+dd if=/tmp/data of=/dev/atdd3 bs=128k skip=4 seek=3 count=1 oflag=direct 2>/dev/null || fail "writing"
+for half in 1 2; do
+    dd if=/tmp/data of=/dev/atdd4 bs=64k skip="$half" count=1 oflag=direct 2>/dev/null ||
+        fail "writing"
+done
+sleep 5
+dd if=/dev/atdd3 of=/tmp/copy bs=128k skip=3 count=1 iflag=direct 2>/dev/null || fail "reading"
+dd if=/tmp/data bs=128k skip=4 count=1 2>/dev/null | cmp - /tmp/copy ||
+    fail "a piece of a write that has failed came after a newer one"
+dd if=/dev/atdd4 of=/tmp/copy bs=64k count=1 iflag=direct 2>/dev/null || fail "reading"
+dd if=/tmp/data bs=64k skip=2 count=1 2>/dev/null | cmp - /tmp/copy ||
+    fail "a write was sent again under a generation in which it was under way"
+within 60 are_there /tmp/silent /tmp/mute
+must_say "atdd1: no process could be used"
+must_say_too "atdd2: the disk could not be read"
+must_say_too "atdd5: process 1 answered what was not asked"
+! grep "atdd6: process" /tmp/dmesg || fail "an answer was taken that was recorded"
+for number in 1 2 3 4 5 6; do rmdir "$CONFIG/atdd$number"; done
+nothing_is_left
+
 step "no majority: requests wait, and removal does not"
 insmod ./atdd.ko || fail "insmod"
-make_device atdd1 exclusive
+start_device atdd1 "$PROCESSES" exclusive
 host pause
 read_first atdd1 &
 reader=$!
