@@ -44,6 +44,8 @@
 #define ATDD_BUFFER_SIZE	(2 * ATDD_MESSAGE_MAX)
 /* Whoever adds a device waits at most so long for a server. */
 #define ATDD_OPEN_TIME		(30 * HZ)
+/* With so many sectors under way, one connection's threads have enough to do. */
+#define ATDD_BUSY_LOAD		256
 /*
  * Pieces under way on a connection; with the most that each may carry, less than
  * what a server takes at a time (32 MiB): it always reads on, and so answers
@@ -127,7 +129,8 @@ struct atdd_connection {
 	bool heartbeat;		/* one is to be sent */
 	u64 probe;		/* the oldest unanswered heartbeat's number, or 0 */
 	u32 probe_end;		/* where its bytes end in all that was sent */
-	unsigned int in_flight;
+	unsigned int in_flight;	/* pieces */
+	unsigned int load;	/* sectors of those */
 	DECLARE_BITMAP(used, ATDD_SLOTS);
 	struct atdd_slot slots[ATDD_SLOTS];
 

@@ -63,6 +63,7 @@ bool atdd_take_piece(struct atdd_connection *connection, size_t room,
 	connection->last_number = (connection->last_number | 0xff) + 1 + index;
 	__set_bit(index, connection->used);
 	connection->in_flight++;
+	connection->load += units;
 	connection->slots[index] = (struct atdd_slot) {
 		.rq = rq,
 		.number = connection->last_number,
@@ -251,6 +252,7 @@ int atdd_take_answer(struct atdd_connection *connection,
 	slot->rq = NULL;
 	__clear_bit(slot - connection->slots, connection->used);
 	connection->in_flight--;
+	connection->load -= slot->units;
 	if (rq) {
 		request = blk_mq_rq_to_pdu(rq);
 		request->left -= slot->units;
@@ -285,4 +287,5 @@ void atdd_requeue(struct atdd_connection *connection)
 	}
 	bitmap_zero(connection->used, ATDD_SLOTS);
 	connection->in_flight = 0;
+	connection->load = 0;
 }

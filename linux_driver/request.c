@@ -160,6 +160,11 @@ void atdd_unlock(struct atdd_device *device)
 		blk_mq_complete_request(rq_of(request));
 }
 
+/*
+ * Has what waits sent by a connection with room. Those to one process are filled
+ * one after the other: what is there together is then sent, received and answered
+ * together. Those to several are used alike.
+ */
 void atdd_kick(struct atdd_device *device)
 {
 	struct atdd_connection *best = NULL;
@@ -169,8 +174,10 @@ void atdd_kick(struct atdd_device *device)
 		struct atdd_connection *connection = &device->connections[index];
 
 		if (connection->ready && connection->in_flight < ATDD_SLOTS &&
-		    (!best || connection->in_flight < best->in_flight))
+		    (!best || connection->load < best->load))
 			best = connection;
+		if (best && device->attached && best->load < ATDD_BUSY_LOAD)
+			break;
 	}
 	if (best)
 		queue_work(device->send_queue, &best->send_work);

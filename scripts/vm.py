@@ -19,6 +19,8 @@ from cluster import Cluster, free_ports
 from vm_faults import PARTS, Control, Gate, Kills, Liar, Played
 
 GUEST = Path("scripts/guest")
+# Without what is fast on real processors, and therefore chosen, and slow when it is emulated.
+CPU = "max,-erms,-fsrm,-avx,-avx2"
 # What the kernel says when something is wrong with it, or with a module. All that looks for bugs
 # says WARNING or BUG; the second line is of what has stopped to look.
 ALARMS = re.compile(r"WARNING:|BUG[: ]|Oops|Call Trace|blocked for more than|UBSAN|refcount_t|"
@@ -47,7 +49,7 @@ class Guest:
         # at boot, by an instruction of before (6.12, once in some 150 boots).
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=single",
-            "-cpu", "max,-erms,-fsrm", "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
+            "-cpu", CPU, "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
             "-machine", kernel.MACHINE, "-kernel", kernel.image, "-initrd", self.initramfs,
             "-append", "console=ttyS0 panic=-1 quiet loglevel=7",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net",
