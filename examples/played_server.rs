@@ -49,18 +49,30 @@ enum Part {
     OldNumber,
     /// Answers the second HELLO with the bytes of the first one's answer
     OldHello,
+    /// Does and answers the first write of sector 64 seconds later, and all that comes meanwhile at once
+    Overtaking,
+    /// Answers the first read of sector 64 after twenty seconds, and heartbeats meanwhile
+    Slow,
+    /// Knows the classic protocol only, and never answers the first write
+    Forgetful,
 }
 
 /// So many sectors has the disk.
 const SECTORS: u64 = 16384;
 
-/// What sector the write of that times out.
-const TIMES_OUT: u64 = 64;
+/// What sector the parts are about, but for the write of sector 96 that is late.
+const PLAYED: u64 = 64;
 
-/// What sector the write of that is late, and by how much: longer than a client takes to attach again
-/// and to write anew.
 const IS_LATE: u64 = 96;
+
+/// Longer than a client takes to attach again and to write anew.
 const LATE: Duration = Duration::from_secs(4);
+
+/// Longer than a client takes to send another write.
+const OVERTAKEN: Duration = Duration::from_secs(2);
+
+/// Longer than anything may take at the start of a client.
+const SLOW: Duration = Duration::from_secs(20);
 
 /// What all connections share.
 struct Server {
@@ -174,6 +186,7 @@ impl Connection {
             command,
         } = request;
         match command {
+            ClientCommand::Hello if self.server.part == Part::Forgetful => Ok(()),
             ClientCommand::Hello => self.greet(number),
             ClientCommand::Attach { session, .. } => self.attach(number, session),
             ClientCommand::Read => self.read(number, kind, sector, 1),
@@ -256,10 +269,34 @@ impl Connection {
             (Part::OldNumber, Some(before)) if disk.plays() => before,
             _ => number,
         };
+        let is_slow = self.server.part == Part::Slow && first == PLAYED && disk.plays();
         drop(disk);
         let (head, tag) = seal_pieces(under, kind, &content, &*self.of_responses);
         let bytes = [&head[..], &content.concat(), &tag].concat();
+        if is_slow {
+            return self.answer_later(SLOW, bytes, None);
+        }
         Ok(self.stream.write_all(&bytes)?)
+    }
+
+    /// Changes the disk and answers after a while.
+    fn answer_later(
+        &self,
+        after: Duration,
+        bytes: Vec<u8>,
+        change: Option<(u64, Bytes)>,
+    ) -> Result<()> {
+        let server = Arc::clone(&self.server);
+        let mut stream = self.stream.try_clone()?;
+        thread::spawn(move || {
+            thread::sleep(after);
+            if let Some((first, content)) = change {
+                server.disk().change(first, &content);
+            }
+            // The client may have gone.
+            stream.write_all(&bytes).ok();
+        });
+        Ok(())
     }
 
     fn write(&mut self, number: u64, kind: ClientKind, first: u64, content: &Bytes) -> Result<()> {
@@ -272,13 +309,19 @@ impl Connection {
             content: content.clone(),
         };
         match self.server.part {
-            Part::Late if first == TIMES_OUT => {
+            Part::Late if first == PLAYED => {
                 drop(disk);
                 return self.answer(number, kind, ClientStatus::TimedOut);
             }
             Part::Late if first == IS_LATE && disk.plays() => {
                 self.server.change_late(late(Some(self.index)));
             }
+            Part::Overtaking if first == PLAYED && disk.plays() => {
+                let response = ClientResponse::bare(number, kind, ClientStatus::Ok);
+                let bytes = encoded(response, &*self.of_responses);
+                self.answer_later(OVERTAKEN, bytes, Some((first, content.clone())))?;
+            }
+            Part::Forgetful if disk.plays() => {}
             Part::SameGeneration if disk.plays() => {
                 self.server.change_late(late(None));
                 disk.stays = Some(Instant::now() + LATE);

@@ -108,6 +108,7 @@ struct atdd_piece {
 struct atdd_slot {
 	struct request *rq;	/* NULL: nobody waits for it any more */
 	u64 number;		/* 0: the slot is free */
+	unsigned long sent;	/* jiffies */
 	u16 unit;
 	u16 units;
 	u8 type;
@@ -145,6 +146,7 @@ struct atdd_connection {
 	size_t in_start;
 	size_t in_end;
 	unsigned long last_received;	/* jiffies */
+	unsigned long last_check;	/* jiffies: whether something is overdue */
 	unsigned long last_life;	/* jiffies: received, or seen to take bytes */
 	u32 last_taken;
 

@@ -11,7 +11,7 @@ static struct gendisk *plain_disk;
 static unsigned int numbered_disks;
 static DEFINE_MUTEX(names_lock);
 
-/* Seconds for each read of the partition table, when there is no timeout=. */
+/* Seconds for each read of the partition table, unless timeout= is shorter. */
 #define ADD_TIME	15
 
 static blk_status_t atdd_queue_rq(struct blk_mq_hw_ctx *hctx,
@@ -81,8 +81,8 @@ static const struct block_device_operations atdd_fops = {
  */
 static int claim_name(struct atdd_device *device)
 {
-	struct block_device *part;
-	unsigned long index;
+	unsigned long first = 1;	/* 0 is the disk itself */
+	bool has_partitions = false;
 
 	if (!strcmp(device->name, "atdd")) {
 		plain_disk = device->disk;
@@ -91,14 +91,17 @@ static int claim_name(struct atdd_device *device)
 		return 0;
 	}
 	if (plain_disk) {
-		plain_disk->flags |= GENHD_FL_NO_PART;
-		xa_for_each_start(&plain_disk->part_tbl, index, part, 1) {
-			if (!numbered_disks)
-				plain_disk->flags &= ~GENHD_FL_NO_PART;
-			pr_err("%s: the partitions of the disk atdd have such names: remove them, or use numbered disks only\n",
-			       device->name);
-			return -EEXIST;
-		}
+		/* Nobody looks for partitions meanwhile. */
+		mutex_lock(&plain_disk->open_mutex);
+		has_partitions = xa_find(&plain_disk->part_tbl, &first, ULONG_MAX, XA_PRESENT);
+		if (!has_partitions)
+			plain_disk->flags |= GENHD_FL_NO_PART;
+		mutex_unlock(&plain_disk->open_mutex);
+	}
+	if (has_partitions) {
+		pr_err("%s: the partitions of the disk atdd have such names: remove them, or use numbered disks only\n",
+		       device->name);
+		return -EEXIST;
 	}
 	numbered_disks++;
 	return 0;
@@ -119,6 +122,7 @@ int atdd_blk_add(struct atdd_device *device)
 {
 	unsigned int shift = ATDD_SECTOR_SHIFT - SECTOR_SHIFT;
 	u32 discard_max = min_t(u32, device->discard_max, UINT_MAX >> ATDD_SECTOR_SHIFT);
+	unsigned int timeout_s = device->options.timeout_s ?: ADD_TIME;
 	struct atdd_limits limits = {
 		.sector_size = ATDD_SECTOR_SIZE,
 		.request_sectors = ATDD_REQUEST_SECTORS << shift,
@@ -134,7 +138,7 @@ int atdd_blk_add(struct atdd_device *device)
 		.numa_node = NUMA_NO_NODE,
 		.cmd_size = sizeof(struct atdd_request),
 		.flags = BLK_MQ_F_SHOULD_MERGE,
-		.timeout = (device->options.timeout_s ?: ADD_TIME) * HZ,
+		.timeout = min_t(unsigned int, timeout_s, ADD_TIME) * HZ,
 	};
 	error = blk_mq_alloc_tag_set(&device->tags);
 	if (error)
@@ -158,6 +162,7 @@ int atdd_blk_add(struct atdd_device *device)
 	error = device_add_disk(NULL, disk, NULL);
 	if (error)
 		goto give_name_back;
+	blk_queue_rq_timeout(disk->queue, timeout_s * HZ);
 	WRITE_ONCE(device->added, true);
 	if (READ_ONCE(device->state) == ATDD_RUNNING)
 		return 0;

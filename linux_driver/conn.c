@@ -23,8 +23,11 @@
 #define HEARTBEAT	(HZ / 2)
 /* An attached server that shows no life for so long is lost: it answers heartbeats. */
 #define SILENCE		(2 * HZ)
-/* One that has no heartbeats may only be slow, or lack a majority. */
-#define CLASSIC_SILENCE	(30 * HZ)
+/*
+ * One that has no heartbeats may only be slow, or lack a majority; but some requests
+ * it never answers, such as those whose time was up there.
+ */
+#define CLASSIC_PATIENCE	(30 * HZ)
 /* Whoever seems to hold the disk may be this host, before it went down. */
 #define HELD_TIME	(10 * HZ)
 #define PAUSE_MIN_MS	50
@@ -152,19 +155,31 @@ static bool is_lost(struct atdd_connection *connection, bool *asked)
 	return time_after(jiffies, connection->last_life + SILENCE);
 }
 
+/* Whether something on an unattached connection waits for too long. */
+static bool is_overdue(struct atdd_connection *connection)
+{
+	struct atdd_slot *slots = connection->slots;
+	bool overdue = false;
+	unsigned int index;
+
+	if (!time_after(jiffies, connection->last_check + HZ))
+		return false;
+	connection->last_check = jiffies;
+	spin_lock(&connection->device->lock);
+	for_each_set_bit(index, connection->used, ATDD_SLOTS)
+		overdue |= time_after(jiffies, slots[index].sent + CLASSIC_PATIENCE);
+	spin_unlock(&connection->device->lock);
+	return overdue;
+}
+
 /* Sees to it that the silence of either side has an end. */
 static int watch(struct atdd_connection *connection)
 {
 	struct atdd_device *device = connection->device;
 	bool asked;
 
-	if (!connection->attached) {
-		if (!READ_ONCE(connection->in_flight) || device->options.process_count == 1)
-			connection->last_received = jiffies;
-		if (time_after(jiffies, connection->last_received + CLASSIC_SILENCE))
-			return -ETIMEDOUT;
-		return 0;
-	}
+	if (!connection->attached)
+		return is_overdue(connection) ? -ETIMEDOUT : 0;
 	if (is_lost(connection, &asked))
 		return -ETIMEDOUT;
 	if (time_after(jiffies, READ_ONCE(connection->last_sent) + HEARTBEAT) ||
@@ -251,6 +266,14 @@ static void judge(struct atdd_connection *connection, int error)
 		atdd_warn(device, "process %u does not take the key: it is not the client key of this cluster",
 			  connection->process + 1);
 		break;
+	case -ECONNRESET:
+		if (device->classic || device->options.attach == ATDD_CLASSIC)
+			atdd_warn(device, "process %u has ended the connection; it does so to all who do not attach while a client has the disk exclusively",
+				  connection->process + 1);
+		else
+			atdd_warn(device, "process %u has ended the connection",
+				  connection->process + 1);
+		break;
 	case -EBADMSG:
 		atdd_warn(device, "process %u answered with a wrong tag",
 			  connection->process + 1);
@@ -328,8 +351,11 @@ static int connection_thread(void *data)
 		if (!error)
 			error = atdd_open_session(connection);
 		if (!error) {
-			pause_ms = PAUSE_MIN_MS;
+			unsigned long begin = jiffies;
+
 			error = serve(connection);
+			if (time_after(jiffies, begin + HZ))
+				pause_ms = PAUSE_MIN_MS;
 		}
 		end_session(connection);
 		judge(connection, error);

@@ -127,6 +127,9 @@ static int say_hello(struct atdd_connection *connection, u8 session[ATDD_SESSION
 	knows = header.type == (ATDD_HELLO | ATDD_RESPONSE);
 	if (knows && (!error || error == -EAGAIN))
 		WRITE_ONCE(device->extended, true);
+	if (error == -ETIMEDOUT && !READ_ONCE(device->extended))
+		atdd_warn(device, "process %u does not answer a HELLO: if it knows the classic protocol only, use attach=classic",
+			  connection->process + 1);
 	if (error)
 		return error;
 	if (!knows)

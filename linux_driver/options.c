@@ -73,13 +73,17 @@ int atdd_parse_processes(struct atdd_options *options, const char *text)
 /* 64 hex digits, with space around them. */
 int atdd_parse_key(struct atdd_options *options, const char *text)
 {
+	u8 key[ATDD_KEY_SIZE];
+
 	text = skip_spaces(text);
 	if (strcspn(text, " \t\r\n") != 2 * ATDD_KEY_SIZE ||
 	    *skip_spaces(text + 2 * ATDD_KEY_SIZE) ||
-	    hex2bin(options->key, text, ATDD_KEY_SIZE)) {
+	    hex2bin(key, text, ATDD_KEY_SIZE)) {
 		pr_err("atdd: the client key is 64 hex digits\n");
 		return -EINVAL;
 	}
+	memcpy(options->key, key, ATDD_KEY_SIZE);
+	memzero_explicit(key, ATDD_KEY_SIZE);
 	options->has_key = true;
 	return 0;
 }

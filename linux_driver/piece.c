@@ -67,6 +67,7 @@ bool atdd_take_piece(struct atdd_connection *connection, size_t room,
 	connection->slots[index] = (struct atdd_slot) {
 		.rq = rq,
 		.number = connection->last_number,
+		.sent = jiffies,
 		.unit = unit,
 		.units = units,
 		.type = type,
@@ -248,17 +249,18 @@ int atdd_take_answer(struct atdd_connection *connection,
 		/* Its time may have run out meanwhile. */
 		rq = slot->rq;
 	}
+	if (rq) {
+		request = blk_mq_rq_to_pdu(rq);
+		request->left -= slot->units;
+		/* A change that has failed may still come: it counts as under way. */
+		if (status || !request->left)
+			atdd_finish(device, request, status);
+	}
 	slot->number = 0;
 	slot->rq = NULL;
 	__clear_bit(slot - connection->slots, connection->used);
 	connection->in_flight--;
 	connection->load -= slot->units;
-	if (rq) {
-		request = blk_mq_rq_to_pdu(rq);
-		request->left -= slot->units;
-		if (status || !request->left)
-			atdd_finish(device, request, status);
-	}
 	if (!list_empty(&device->pending))
 		atdd_kick(device);
 unlock:

@@ -12,7 +12,8 @@ import cluster
 
 PLAYED_SERVER = "target/release/examples/played_server"
 # A guest knows the address of each, by its name in capitals.
-PARTS = ["silent", "mute", "late", "same-generation", "old-number", "old-hello"]
+PARTS = ["silent", "mute", "late", "same-generation", "old-number", "old-hello", "overtaking",
+         "slow", "forgetful"]
 
 
 class Kills(threading.Thread):

@@ -56,8 +56,8 @@ pub(super) struct ClassicConnection<'a, D> {
     failures: Failures,
     /// The ATTACH that waits until everything before it is answered; nothing after it is decoded.
     asked: Option<Asked>,
-    /// What the last HELLO was answered, until an ATTACH names it.
-    session: Option<ConnectionSession>,
+    /// What the last HELLO was answered and when, until an ATTACH names it.
+    session: Option<(ConnectionSession, Instant)>,
     /// Whether the client has said HELLO, and so knows all statuses.
     is_extended: bool,
     /// Until when a client that sends no more may still be answered.
@@ -285,7 +285,8 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
     /// Draws what the next ATTACH is to name.
     fn greet(&mut self, number: u64) -> ClientResponse {
         self.is_extended = true;
-        let session = self.session.insert(ConnectionSession(rand::random()));
+        let session = ConnectionSession(rand::random());
+        self.session = Some((session, Instant::now()));
         ClientResponse {
             number,
             kind: ClientKind::Hello,
@@ -294,12 +295,17 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
         }
     }
 
-    /// An ATTACH that names no session of this connection was recorded elsewhere.
+    /// An ATTACH that names no session of this connection was recorded elsewhere; one that comes late
+    /// was held back.
     fn judge_attach(&mut self, asked: Asked) -> Judged {
-        if self.session.take() == Some(asked.session) {
-            Judged::Attach(asked)
-        } else {
-            Judged::Answer(invalid(asked.number, &self.unattached()))
+        match self.session.take() {
+            Some((session, drawn))
+                if session == asked.session
+                    && drawn.elapsed() < self.settings.client_dead_after =>
+            {
+                Judged::Attach(asked)
+            }
+            _ => Judged::Answer(invalid(asked.number, &self.unattached())),
         }
     }
 

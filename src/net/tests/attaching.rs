@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::time::sleep;
 
 use super::driver_client::*;
 use super::support::*;
@@ -217,6 +218,24 @@ async fn nobody_attaches_by_what_was_recorded() {
         driver.client.send_bytes(&recorded).await;
         assert_eq!(driver.attach_answer(9).await.0, told);
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_attaches_by_what_was_held_back() {
+    let client_dead_after = Duration::from_millis(200);
+    let server = Server::start(Settings {
+        client_dead_after,
+        ..Settings::default()
+    })
+    .await;
+    allow(&server, Ok(()));
+    let mut driver = Driver::connect(&server).await;
+    let session = driver.hello().await;
+    sleep(client_dead_after).await;
+    assert_eq!(driver.attach_by(session).await, ClientStatus::Invalid);
+    assert!(server.host.volume.asked.lock().is_empty());
+    assert_eq!(driver.attach(attach()).await.0, ClientStatus::Ok);
     server.stop().await;
 }
 
