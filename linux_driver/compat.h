@@ -5,12 +5,24 @@
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <net/sock.h>
 
 #ifdef BLK_FEAT_STABLE_WRITES
 #include <crypto/utils.h>
 #else
 #include <crypto/algapi.h>
 #endif
+
+/*
+ * No page fragments of the task's own, which it may be in the middle of using. 6.1
+ * sees that by sk_allocation; only its newer releases have this member.
+ */
+static inline void atdd_use_no_task_frag(struct sock *sk)
+{
+#ifdef BLK_FEAT_STABLE_WRITES
+	sk->sk_use_task_frag = false;
+#endif
+}
 
 /* What a disk of this driver can do. */
 struct atdd_limits {

@@ -7,6 +7,7 @@
 #include <net/tcp.h>
 
 #include "atdd.h"
+#include "compat.h"
 
 /* A thread that waits for bytes looks around so often. */
 #define TICK		(HZ / 4)
@@ -35,7 +36,7 @@ int atdd_open_socket(struct atdd_connection *connection)
 	 */
 	sk_set_memalloc(socket->sk);
 	socket->sk->sk_allocation = GFP_NOIO | __GFP_MEMALLOC;
-	socket->sk->sk_use_task_frag = false;
+	atdd_use_no_task_frag(socket->sk);
 	tcp_sock_set_nodelay(socket->sk);
 	tcp_sock_set_user_timeout(socket->sk, USER_TIMEOUT_MS);
 	sock_set_keepalive(socket->sk);
