@@ -132,6 +132,7 @@ struct atdd_connection {
 	u32 probe_end;		/* where its bytes end in all that was sent */
 	unsigned int in_flight;	/* pieces */
 	unsigned int load;	/* sectors of those */
+	unsigned long last_answered;	/* jiffies: when the latest piece answered was sent */
 	DECLARE_BITMAP(used, ATDD_SLOTS);
 	struct atdd_slot slots[ATDD_SLOTS];
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The block device: requests as the block layer gives them, and the disk's name. */
 #include <linux/blkdev.h>
+#include <linux/delay.h>
 #include <linux/module.h>
 
 #include "atdd.h"
@@ -13,6 +14,8 @@ static DEFINE_MUTEX(names_lock);
 
 /* Seconds for each read of the partition table, unless timeout= is shorter. */
 #define ADD_TIME	15
+/* Each is followed by 20 ms. */
+#define CLAIM_TRIES	150
 
 static blk_status_t atdd_queue_rq(struct blk_mq_hw_ctx *hctx,
 				  const struct blk_mq_queue_data *data)
@@ -91,8 +94,17 @@ static int claim_name(struct atdd_device *device)
 		return 0;
 	}
 	if (plain_disk) {
+		unsigned int tries = 0;
+
 		/* Nobody looks for partitions meanwhile. */
-		mutex_lock(&plain_disk->open_mutex);
+		while (!mutex_trylock(&plain_disk->open_mutex)) {
+			/* Whoever has it may wait for a majority. */
+			if (++tries == CLAIM_TRIES) {
+				pr_err("%s: the disk atdd is busy: try again\n", device->name);
+				return -EBUSY;
+			}
+			msleep(20);
+		}
 		has_partitions = xa_find(&plain_disk->part_tbl, &first, ULONG_MAX, XA_PRESENT);
 		if (!has_partitions)
 			plain_disk->flags |= GENHD_FL_NO_PART;

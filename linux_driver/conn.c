@@ -155,10 +155,13 @@ static bool is_lost(struct atdd_connection *connection, bool *asked)
 	return time_after(jiffies, connection->last_life + SILENCE);
 }
 
-/* Whether something on an unattached connection waits for too long. */
+/*
+ * Whether something on an unattached connection waits for too long: while nothing
+ * came, or while things were answered that were sent long after it.
+ */
 static bool is_overdue(struct atdd_connection *connection)
 {
-	struct atdd_slot *slots = connection->slots;
+	unsigned long silence_end = connection->last_received + CLASSIC_PATIENCE;
 	bool overdue = false;
 	unsigned int index;
 
@@ -166,8 +169,12 @@ static bool is_overdue(struct atdd_connection *connection)
 		return false;
 	connection->last_check = jiffies;
 	spin_lock(&connection->device->lock);
-	for_each_set_bit(index, connection->used, ATDD_SLOTS)
-		overdue |= time_after(jiffies, slots[index].sent + CLASSIC_PATIENCE);
+	for_each_set_bit(index, connection->used, ATDD_SLOTS) {
+		unsigned long end = connection->slots[index].sent + CLASSIC_PATIENCE;
+
+		overdue |= time_after(connection->last_answered, end) ||
+			   (time_after(jiffies, end) && time_after(jiffies, silence_end));
+	}
 	spin_unlock(&connection->device->lock);
 	return overdue;
 }

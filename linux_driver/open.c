@@ -222,6 +222,7 @@ static int attach_error(struct atdd_connection *connection, u8 status,
 		return atdd_leads(connection) ? -ESTALE : -EAGAIN;
 	case ATDD_CONTENDED:
 	case ATDD_ELSEWHERE:
+	case ATDD_INVALID:	/* it came late, perhaps */
 		return -EAGAIN;
 	case ATDD_SHUTTING_DOWN:
 		return -ESHUTDOWN;

@@ -79,6 +79,7 @@ int atdd_parse_key(struct atdd_options *options, const char *text)
 	if (strcspn(text, " \t\r\n") != 2 * ATDD_KEY_SIZE ||
 	    *skip_spaces(text + 2 * ATDD_KEY_SIZE) ||
 	    hex2bin(key, text, ATDD_KEY_SIZE)) {
+		memzero_explicit(key, ATDD_KEY_SIZE);
 		pr_err("atdd: the client key is 64 hex digits\n");
 		return -EINVAL;
 	}

@@ -256,6 +256,8 @@ int atdd_take_answer(struct atdd_connection *connection,
 		if (status || !request->left)
 			atdd_finish(device, request, status);
 	}
+	if (time_after(slot->sent, connection->last_answered))
+		connection->last_answered = slot->sent;
 	slot->number = 0;
 	slot->rq = NULL;
 	__clear_bit(slot - connection->slots, connection->used);

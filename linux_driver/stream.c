@@ -58,6 +58,7 @@ int atdd_open_socket(struct atdd_connection *connection)
 	connection->last_received = jiffies;
 	connection->last_life = jiffies;
 	connection->last_check = jiffies;
+	connection->last_answered = jiffies;
 	connection->probe = 0;
 	/* Answers that were recorded on another connection have other numbers. */
 	connection->last_number = get_random_u64() >> 2;

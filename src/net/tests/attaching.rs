@@ -223,7 +223,7 @@ async fn nobody_attaches_by_what_was_recorded() {
 
 #[tokio::test]
 async fn nobody_attaches_by_what_was_held_back() {
-    let client_dead_after = Duration::from_millis(200);
+    let client_dead_after = Duration::from_secs(1);
     let server = Server::start(Settings {
         client_dead_after,
         ..Settings::default()

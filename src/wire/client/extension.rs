@@ -47,8 +47,8 @@
 //! # Connections
 //! A client says HELLO and then attaches, by an ATTACH that names the session. Each of them is good
 //! for one ATTACH, on its connection, within 3 s; any other is `Invalid`, so that nobody attaches by
-//! one that was recorded or held back. A process of the classic protocol alone skips a HELLO: that a READ behind it is answered
-//! and it is not tells them apart.
+//! one that was recorded or held back. A process of the classic protocol alone skips a HELLO: that a
+//! READ behind it is answered and it is not tells them apart.
 //!
 //! All of that has the tags of the classic protocol. From the `Ok` of an ATTACH on, those of that
 //! connection are the ones of `tags` for its session, so that a process accepts nothing that was
