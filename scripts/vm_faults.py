@@ -143,8 +143,9 @@ class Played:
     """A process that plays one of the parts of examples/played_server.rs."""
 
     def __init__(self, key, part):
-        self.child = subprocess.Popen([PLAYED_SERVER, "--key", key, "--part", part],
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.child = subprocess.Popen([PLAYED_SERVER, "--key", key, "--part", part], text=True,
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL)
         self.port = int(self.child.stdout.readline().rsplit(":", 1)[1])
 
     def stop(self):
