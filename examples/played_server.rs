@@ -40,7 +40,7 @@ enum Part {
     Silent,
     /// Attaches and answers heartbeats, and no reads, as without a majority
     Mute,
-    /// Says that a write of sector 64 has timed out, and lets the first of sector 96 lie for seconds
+    /// Says that a write of sector 128 has timed out, and lets the first of sector 192 lie for seconds
     Late,
     /// Ends all connections at the first write, and lets that lie for seconds, in which it attaches
     /// whoever comes under the same generation again
@@ -49,9 +49,9 @@ enum Part {
     OldNumber,
     /// Answers the second HELLO with the bytes of the first one's answer
     OldHello,
-    /// Does and answers the first write of sector 64 seconds later, and all that comes meanwhile at once
+    /// Does and answers the first write of sector 128 seconds later, and all that comes meanwhile at once
     Overtaking,
-    /// Answers the first read of sector 64 after twenty seconds, and heartbeats meanwhile
+    /// Answers the first read of sector 128 after twenty seconds, and heartbeats meanwhile
     Slow,
     /// Knows the classic protocol only, and never answers the first write
     Forgetful,
@@ -60,10 +60,11 @@ enum Part {
 /// So many sectors has the disk.
 const SECTORS: u64 = 16384;
 
-/// What sector the parts are about, but for the write of sector 96 that is late.
-const PLAYED: u64 = 64;
+/// What sector the parts are about, but for the write that is late: it is one of the module's
+/// pieces, and so is what comes before.
+const PLAYED: u64 = 128;
 
-const IS_LATE: u64 = 96;
+const IS_LATE: u64 = 192;
 
 /// Longer than a client takes to attach again and to write anew.
 const LATE: Duration = Duration::from_secs(4);
@@ -210,12 +211,7 @@ impl Connection {
 
     fn greet(&mut self, number: u64) -> Result<()> {
         let session = self.session.insert(ConnectionSession(rand::random()));
-        let response = ClientResponse {
-            number,
-            kind: ClientKind::Hello,
-            status: ClientStatus::Ok,
-            content: Bytes::copy_from_slice(&session.0),
-        };
+        let response = ClientResponse::hello(number, *session);
         let mut bytes = encoded(response, &*self.of_responses);
         if self.server.part == Part::OldHello {
             let mut disk = self.server.disk();

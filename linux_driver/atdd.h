@@ -39,19 +39,20 @@
 /* The longest request of the block layer, in sectors of 4096 bytes. */
 #define ATDD_REQUEST_SECTORS	256
 /* The most sectors of a piece, so that its message fits into a buffer. */
-#define ATDD_PIECE_SECTORS	32
+#define ATDD_PIECE_SECTORS	64
 #define ATDD_MESSAGE_MAX	(ATDD_PIECE_SECTORS * ATDD_SECTOR_SIZE + 128)
 #define ATDD_BUFFER_SIZE	(2 * ATDD_MESSAGE_MAX)
 /* Whoever adds a device waits at most so long for a server. */
 #define ATDD_OPEN_TIME		(30 * HZ)
 /* With so many sectors under way, one connection's threads have enough to do. */
 #define ATDD_BUSY_LOAD		256
-/*
- * Pieces under way on a connection; with the most that each may carry, less than
- * what a server takes at a time (32 MiB): it always reads on, and so answers
- * heartbeats.
- */
+/* Pieces under way on a connection. */
 #define ATDD_SLOTS		255
+/*
+ * With so many sectors under way, a connection takes no more: far less than what a
+ * server takes at a time (32 MiB), so that it always reads on, and answers heartbeats.
+ */
+#define ATDD_LOAD_MAX		4096
 
 enum atdd_attach_mode {
 	ATDD_AUTO,		/* exclusive where the server knows it, else classic */
@@ -209,6 +210,11 @@ struct atdd_device {
 	pr_info("%s: " format "\n", (device)->name, ##__VA_ARGS__)
 #define atdd_warn(device, format, ...) \
 	pr_warn_ratelimited("%s: " format "\n", (device)->name, ##__VA_ARGS__)
+
+static inline bool atdd_has_room(const struct atdd_connection *connection)
+{
+	return connection->in_flight < ATDD_SLOTS && connection->load < ATDD_LOAD_MAX;
+}
 
 static inline bool atdd_is_change(struct request *rq)
 {

@@ -42,9 +42,9 @@ bool atdd_take_piece(struct atdd_connection *connection, size_t room,
 	spin_lock(&device->lock);
 	request = list_first_entry_or_null(&device->pending, struct atdd_request,
 					   pending);
-	index = find_first_zero_bit(connection->used, ATDD_SLOTS);
-	if (!connection->ready || !request || index == ATDD_SLOTS)
+	if (!connection->ready || !request || !atdd_has_room(connection))
 		goto unlock;
+	index = find_first_zero_bit(connection->used, ATDD_SLOTS);
 	rq = blk_mq_rq_from_pdu(request);
 	type = type_of(connection, rq, &units_max);
 	unit = find_first_bit(request->todo, request->units);

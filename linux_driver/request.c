@@ -173,7 +173,7 @@ void atdd_kick(struct atdd_device *device)
 	for (index = 0; index < device->connection_count; index++) {
 		struct atdd_connection *connection = &device->connections[index];
 
-		if (connection->ready && connection->in_flight < ATDD_SLOTS &&
+		if (connection->ready && atdd_has_room(connection) &&
 		    (!best || connection->load < best->load))
 			best = connection;
 		if (best && device->attached && best->load < ATDD_BUSY_LOAD)

@@ -2,6 +2,7 @@
 /* The bytes of a connection: its socket, and what it has sent and received. */
 #include <linux/net.h>
 #include <linux/random.h>
+#include <linux/sizes.h>
 #include <linux/tcp.h>
 #include <net/sock.h>
 #include <net/tcp.h>
@@ -13,6 +14,8 @@
 #define TICK		(HZ / 4)
 #define CONNECT_TIME	(2 * HZ)
 #define USER_TIMEOUT_MS	5000
+/* Whoever waits for more than this is woken when all of it is there. */
+#define LARGE		SZ_16K
 
 const struct sockaddr_storage *atdd_address_of(struct atdd_connection *connection)
 {
@@ -125,6 +128,18 @@ u8 *atdd_message_of(struct atdd_connection *connection)
 	return connection->in + connection->in_start;
 }
 
+/* Has the thread woken once so many bytes are there, not by each few packets. */
+static void wake_at(struct socket *socket, size_t size)
+{
+	struct sock *sk = socket->sk;
+
+	if (READ_ONCE(sk->sk_rcvlowat) == size)
+		return;
+	lock_sock(sk);
+	socket->ops->set_rcvlowat(sk, size);
+	release_sock(sk);
+}
+
 /*
  * Receives what there is, or all that is missing of a message of known size;
  * 0 when nothing came for a tick.
@@ -145,6 +160,7 @@ int atdd_receive(struct atdd_connection *connection, size_t missing)
 	}
 	vec.iov_base = connection->in + connection->in_end;
 	vec.iov_len = missing ?: ATDD_BUFFER_SIZE - connection->in_end;
+	wake_at(connection->socket, missing > LARGE ? missing : 1);
 	count = kernel_recvmsg(connection->socket, &message, &vec, 1, vec.iov_len,
 			       message.msg_flags);
 	if (count == -EAGAIN || count == -EINTR || count == -ERESTARTSYS)

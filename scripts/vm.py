@@ -36,7 +36,8 @@ DISK_ALARMS = re.compile(ALARMS.pattern + r"|I/O error")
 class Guest:
     """A virtual machine that runs `main`, one of the scripts of scripts/guest or another."""
 
-    def __init__(self, kernel, main, directory, settings=None, files=(), disks=()):
+    def __init__(self, kernel, main, directory, settings=None, files=(), disks=(),
+                 threads="single"):
         directory.mkdir(exist_ok=True)
         self.slowness = kernel.SLOWNESS
         self.name = f"{kernel.version.split('-')[0]} {directory.name}"
@@ -51,10 +52,11 @@ class Guest:
         # One thread for both processors: with two, a kernel that patches its code was seen to crash
         # at boot, by an instruction of before (6.12, once in some 150 boots).
         command = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=single",
+            "qemu-system-x86_64", "-accel", f"tcg,thread={threads}",
             "-cpu", CPU, "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot",
             "-machine", kernel.MACHINE, "-kernel", kernel.image, "-initrd", self.initramfs,
-            "-append", "console=ttyS0 panic=-1 quiet loglevel=7",
+            # Of the clocks that a kernel would choose, the emulated ones are slow to read.
+            "-append", "console=ttyS0 panic=-1 quiet loglevel=7 tsc=reliable clocksource=tsc",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net",
             "-serial", f"file:{self.kernel_log}", "-serial", f"file:{self.output}",
             "-serial", f"file:{self.code}",
@@ -144,7 +146,7 @@ class Way:
         self.name = name
         self.gateway = None
         self.files = []
-        self.settings = {"NAME": name}
+        self.settings = {}
         if name == "nbd":
             self.gateway = Gateway(of, f"gateway-{time.monotonic_ns()}")
             self.settings["PORT"] = self.gateway.port
@@ -268,22 +270,27 @@ class Run:
         self.must_pass(self.guest(kernel, way, "after-cut", settings, [synced]), 120)
 
     def compare(self, kernel):
-        """The module and nbd-client side by side, in turns, on one cluster."""
-        of = self.cluster("compare")
-        figures = {}
-        for name in ["nbd", "driver"] * self.arguments.rounds:
-            way = self.way(name, kernel, of)
-            guest = self.guest(kernel, way, "measure")
-            self.must_pass(guest, 300)
-            way.stop()
-            for _, job, block, value in re.findall(r"MEASURED (\S+) (\S+) (\S+) (\S+)", guest.said()):
-                figures.setdefault((job, block), {}).setdefault(name, []).append(float(value))
+        """The module and nbd-client side by side: in one guest, in turns."""
+        nbd = self.way("nbd", kernel, self.cluster("nbd"))
+        module = self.way("driver", kernel, self.cluster("module"))
+        rounds = self.arguments.rounds
+        guest = Guest(kernel, GUEST / "compare.sh", self.directory / "compare",
+                      nbd.settings | module.settings | {"ROUNDS": rounds, "SECONDS_OF_FIO": 5},
+                      module.files, threads=self.arguments.threads)
+        self.started.callback(guest.cut_off)
+        self.must_pass(guest, 60 * (rounds + 1))
         self.started.close()
-        for (job, block), values in figures.items():
-            middle = {name: statistics.median(each) for name, each in values.items()}
-            ratio = middle["driver"] / middle["nbd"]
-            print(f"{job} {block}: module {middle['driver']:.0f}, nbd-client {middle['nbd']:.0f} "
-                  f"IOPS, ratio {ratio:.2f}")
+        figures = {}
+        for name, *job, rate in re.findall(r"MEASURED (\S+) (\S+) (\S+) (\S+)", guest.said()):
+            figures.setdefault(tuple(job), {}).setdefault(name, []).append(float(rate))
+        for (job, block), rates in figures.items():
+            ratios = [ours / theirs
+                      for ours, theirs in zip(rates["module"], rates["nbd-client"], strict=True)]
+            middle = {name: statistics.median(each) / 1024 for name, each in rates.items()}
+            print(f"{job} {block}: module {middle['module']:.1f}, "
+                  f"nbd-client {middle['nbd-client']:.1f} MiB/s; "
+                  f"ratio {statistics.median(ratios):.2f}, "
+                  f"of {', '.join(f'{each:.2f}' for each in sorted(ratios))}")
 
 
 def main():
@@ -294,6 +301,8 @@ def main():
     parser.add_argument("--short", action="append", default=[], choices=["6.1", "6.12"],
                         help="a kernel that gets a shorter pass")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", choices=["single", "multi"], default="single",
+                        help="one for both processors of a guest that compares, or one for each")
     parser.add_argument("--seconds", type=int, default=600)
     arguments = parser.parse_args()
     cluster.READY_SECONDS = 60
@@ -326,14 +335,14 @@ def test(arguments, kernels):
     for series, kernel in kernels.items():
         short = series in arguments.short or kernel.SLOWNESS > 1
         uses.append(functools.partial(Run.use, name=arguments.command, kernel=kernel, short=short))
-        others += [functools.partial(each, kernel=kernel, short=short)
-                   for each in (Run.use_module, Run.use_module_with_liars)]
         # What both lanes want is made once.
         vm_image.base(kernel)
         vm_image.tree(short)
         if arguments.command == "driver":
             vm_image.module(kernel)
-    lanes = [uses, others] if arguments.command == "driver" else [[each] for each in uses]
+            others += [functools.partial(each, kernel=kernel, short=short)
+                       for each in (Run.use_module, Run.use_module_with_liars)]
+    lanes = [uses, others] if others else [[each] for each in uses]
 
     def work(lane):
         run = Run(arguments)

@@ -123,19 +123,6 @@ verify_with_fio() { # SIZE
     step "fio: $(grep -o 'write: IOPS=[^,]*' /tmp/fio), verified"
 }
 
-# Megabytes a second and IOPS, as `name value` lines for whoever compares.
-measure() { # NAME
-    for job in "write 4k randwrite 32" "read 4k randread 32" "write 1m write 4" "read 1m read 4"; do
-        set -- "$1" $job
-        fio --name=m --filename="$DISK" --direct=1 --ioengine=libaio --rw="$4" --bs="$3" \
-            --iodepth="$5" --size=256m --time_based --runtime="${SECONDS_OF_FIO:-8}" \
-            --eta=never --output=/tmp/fio --output-format=terse || fail "fio"
-        field=8
-        [ "$2" = read ] || field=49
-        echo "MEASURED $1 $4 $3 $(tail -1 /tmp/fio | cut -d';' -f"$field")"
-    done
-}
-
 # Files, each with its checksum, for a guest that is cut off; what is said to be there must be
 # there after the next boot. Each filesystem has a partition.
 write_until_cut_off() { # TYPE...

@@ -35,7 +35,7 @@ dmesg -c >/dev/null
 (must_not_start atdd1 "$SILENT" classic 64M && touch /tmp/silent) &
 (must_not_start atdd2 "$MUTE" exclusive && touch /tmp/mute) &
 start_device atdd7 "$SLOW"
-(read_sector atdd7 64 && touch /tmp/slow) &
+(read_sector atdd7 128 && touch /tmp/slow) &
 start_device atdd8 "$FORGETFUL" classic
 (write_64k atdd8 0 0 && touch /tmp/forgotten) &
 reads_beside atdd8 &
@@ -45,17 +45,17 @@ start_device atdd5 "$OLD_NUMBER"
 for sector in 0 1 2; do read_sector atdd5 "$sector" || fail "reading"; done
 start_device atdd6 "$OLD_HELLO"
 start_device atdd9 "$OVERTAKING"
-# Sectors 64 to 127, of which 96 to 127 come late and are written anew.
-must_fail dd if=/tmp/data of=/dev/atdd3 bs=256k seek=1 count=1 oflag=direct
-dd if=/tmp/data of=/dev/atdd3 bs=128k skip=4 seek=3 count=1 oflag=direct 2>/dev/null || fail "writing"
+# Sectors 128 to 255 in two pieces, of which the second comes late; its half is written anew.
+must_fail dd if=/tmp/data of=/dev/atdd3 bs=512k seek=1 count=1 oflag=direct
+within 20 dd if=/tmp/data of=/dev/atdd3 bs=128k skip=4 seek=6 count=1 oflag=direct
 write_64k atdd4 1 0 && write_64k atdd4 2 0 || fail "writing"
-write_64k atdd9 1 4 &
+write_64k atdd9 1 8 &
 writer=$!
 sleep 0.5
-write_64k atdd9 2 4 && wait "$writer" || fail "writing"
-has_64k atdd9 2 4 || fail "two writes of one place were under way together"
+write_64k atdd9 2 8 && wait "$writer" || fail "writing"
+has_64k atdd9 2 8 || fail "two writes of one place were under way together"
 sleep 3
-dd if=/dev/atdd3 of=/tmp/copy bs=128k skip=3 count=1 iflag=direct 2>/dev/null || fail "reading"
+dd if=/dev/atdd3 of=/tmp/copy bs=128k skip=6 count=1 iflag=direct 2>/dev/null || fail "reading"
 dd if=/tmp/data bs=128k skip=4 count=1 2>/dev/null | cmp - /tmp/copy ||
     fail "a piece of a write that has failed came after a newer one"
 has_64k atdd4 2 0 || fail "a write was sent again under a generation in which it was under way"

@@ -287,12 +287,7 @@ impl<'a, D: Disk> ClassicConnection<'a, D> {
         self.is_extended = true;
         let session = ConnectionSession(rand::random());
         self.session = Some((session, Instant::now()));
-        ClientResponse {
-            number,
-            kind: ClientKind::Hello,
-            status: ClientStatus::Ok,
-            content: Bytes::copy_from_slice(&session.0),
-        }
+        ClientResponse::hello(number, session)
     }
 
     /// An ATTACH that names no session of this connection was recorded elsewhere; one that comes late

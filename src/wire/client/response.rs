@@ -19,6 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::extension::content_bytes;
 use super::kind::{ClientKind, MAGIC};
 use super::status::ClientStatus;
+use super::tags::ConnectionSession;
 use crate::domain::SECTOR_SIZE;
 use crate::wire::auth::{TAG_BYTES, Tagger, Verified};
 
@@ -64,6 +65,14 @@ impl ClientResponse {
             kind,
             status,
             content: Bytes::new(),
+        }
+    }
+
+    /// The answer to a HELLO: what the next ATTACH on this connection is to name.
+    pub fn hello(number: u64, session: ConnectionSession) -> Self {
+        Self {
+            content: Bytes::copy_from_slice(&session.0),
+            ..Self::bare(number, ClientKind::Hello, ClientStatus::Ok)
         }
     }
 

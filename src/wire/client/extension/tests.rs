@@ -105,14 +105,8 @@ fn golden_hello() {
         &[],
         "dc0832d6ce5d6e764d6d3f706a4ba4221c57c8a5fe878098850921931fbc70f7",
     );
-    let response = ClientResponse {
-        number: 7,
-        kind: ClientKind::Hello,
-        status: ClientStatus::Ok,
-        content: Bytes::copy_from_slice(&session().0),
-    };
     golden_response(
-        &response,
+        &ClientResponse::hello(7, session()),
         "61746464000000c6 0000000000000007 a0a1a2a3a4a5a6a7a8a9aaabacadaeaf \
          b04f1ce57c3b96f5216660a45e6098f7b687f400efd3f32ba254590fffc60ed3",
     );
