@@ -40,7 +40,8 @@ enum Part {
     Silent,
     /// Attaches and answers heartbeats, and no reads, as without a majority
     Mute,
-    /// Says that a write of sector 128 has timed out, and lets the first of sector 192 lie for seconds
+    /// Lets the first write of sector 192 lie for seconds, and says then that the one of sector 128
+    /// before it has timed out
     Late,
     /// Ends all connections at the first write, and lets that lie for seconds, in which it attaches
     /// whoever comes under the same generation again
@@ -114,6 +115,8 @@ struct Connection {
     session: Option<ConnectionSession>,
     /// The number of the last read.
     last_read: Option<u64>,
+    /// The number of the write that is to time out.
+    times_out: Option<u64>,
 }
 
 impl Disk {
@@ -305,12 +308,12 @@ impl Connection {
             content: content.clone(),
         };
         match self.server.part {
-            Part::Late if first == PLAYED => {
-                drop(disk);
-                return self.answer(number, kind, ClientStatus::TimedOut);
-            }
+            Part::Late if first == PLAYED => self.times_out = Some(number),
             Part::Late if first == IS_LATE && disk.plays() => {
                 self.server.change_late(late(Some(self.index)));
+                drop(disk);
+                let number = self.times_out.context("no write of before")?;
+                return self.answer(number, kind, ClientStatus::TimedOut);
             }
             Part::Overtaking if first == PLAYED && disk.plays() => {
                 let response = ClientResponse::bare(number, kind, ClientStatus::Ok);
@@ -373,6 +376,7 @@ fn main() -> Result<()> {
             of_responses: Box::new(server.key.clone()),
             session: None,
             last_read: None,
+            times_out: None,
             server: Arc::clone(&server),
         };
         thread::spawn(move || {

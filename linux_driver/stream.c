@@ -14,7 +14,7 @@
 #define TICK		(HZ / 4)
 #define CONNECT_TIME	(2 * HZ)
 #define USER_TIMEOUT_MS	5000
-/* Whoever waits for more than this is woken when all of it is there. */
+/* Who waits for more is woken when all of it is there. */
 #define LARGE		SZ_16K
 
 const struct sockaddr_storage *atdd_address_of(struct atdd_connection *connection)
@@ -128,7 +128,7 @@ u8 *atdd_message_of(struct atdd_connection *connection)
 	return connection->in + connection->in_start;
 }
 
-/* Has the thread woken once so many bytes are there, not by each few packets. */
+/* Has whoever waits woken once so many bytes are there, not by each few packets. */
 static void wake_at(struct socket *socket, size_t size)
 {
 	struct sock *sk = socket->sk;
@@ -140,13 +140,22 @@ static void wake_at(struct socket *socket, size_t size)
 	release_sock(sk);
 }
 
+/* Whether so much is there, or no more will come: for want of room, too. */
+static bool is_there(struct sock *sk)
+{
+	return tcp_epollin_ready(sk, READ_ONCE(sk->sk_rcvlowat)) || READ_ONCE(sk->sk_err) ||
+	       READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN;
+}
+
 /*
- * Receives what there is, or all that is missing of a message of known size;
- * 0 when nothing came for a tick.
+ * Receives what there is, or what is missing of a message of known size, which may
+ * come in several parts; 0 when nothing came for a tick.
  */
 int atdd_receive(struct atdd_connection *connection, size_t missing)
 {
+	struct socket *socket = connection->socket;
 	struct msghdr message = { .msg_flags = missing ? MSG_WAITALL : 0 };
+	bool is_large = missing > LARGE;
 	struct kvec vec;
 	int count;
 
@@ -160,9 +169,14 @@ int atdd_receive(struct atdd_connection *connection, size_t missing)
 	}
 	vec.iov_base = connection->in + connection->in_end;
 	vec.iov_len = missing ?: ATDD_BUFFER_SIZE - connection->in_end;
-	wake_at(connection->socket, missing > LARGE ? missing : 1);
-	count = kernel_recvmsg(connection->socket, &message, &vec, 1, vec.iov_len,
-			       message.msg_flags);
+	wake_at(socket, is_large ? missing : 1);
+	if (is_large) {
+		/* Not in recvmsg: after a part, that would wait for as much again. */
+		wait_event_interruptible_timeout(*sk_sleep(socket->sk), is_there(socket->sk),
+						 TICK);
+		message.msg_flags = MSG_DONTWAIT;
+	}
+	count = kernel_recvmsg(socket, &message, &vec, 1, vec.iov_len, message.msg_flags);
 	if (count == -EAGAIN || count == -EINTR || count == -ERESTARTSYS)
 		return 0;
 	if (count <= 0)

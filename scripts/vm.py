@@ -301,8 +301,8 @@ def main():
     parser.add_argument("--short", action="append", default=[], choices=["6.1", "6.12"],
                         help="a kernel that gets a shorter pass")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", choices=["single", "multi"], default="single",
-                        help="one for both processors of a guest that compares, or one for each")
+    parser.add_argument("--threads", choices=["single", "multi"], default="multi",
+                        help="one for both processors of the guest that compares, or one for each")
     parser.add_argument("--seconds", type=int, default=600)
     arguments = parser.parse_args()
     cluster.READY_SECONDS = 60
