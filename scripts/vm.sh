@@ -6,7 +6,7 @@
 #   scripts/vm.sh nbd       by stock nbd-client: filesystems, partitions, fio, kills, power cuts
 #   scripts/vm.sh driver    the same by the kernel module atdd, and what only concerns that
 #   scripts/vm.sh compare   the throughput of both, side by side
-#   scripts/vm.sh run FILE  runs a script in a guest, and gives its output and exit code
+#   scripts/vm.sh run FILE  runs a script in a guest; gives its output, exit code and the kernel's log
 #
 # --kernel 6.1 or 6.12 takes only that one; --short VERSION makes that one's pass shorter.
 # --kernel debug takes a kernel that looks for bugs in the module: a 6.1 with KASAN, lockdep,
