@@ -54,6 +54,8 @@ enum Part {
     Overtaking,
     /// Answers the first read of sector 128 after twenty seconds, and heartbeats meanwhile
     Slow,
+    /// Sends what is read a sector at a time, at the pace of a slow link
+    Trickling,
     /// Knows the classic protocol only, and never answers the first write
     Forgetful,
 }
@@ -75,6 +77,9 @@ const OVERTAKEN: Duration = Duration::from_secs(2);
 
 /// Longer than anything may take at the start of a client.
 const SLOW: Duration = Duration::from_secs(20);
+
+/// Between sectors: a piece of 64 takes longer than a server may be silent.
+const TRICKLE: Duration = Duration::from_millis(40);
 
 /// What all connections share.
 struct Server {
@@ -274,6 +279,13 @@ impl Connection {
         let bytes = [&head[..], &content.concat(), &tag].concat();
         if is_slow {
             return self.answer_later(SLOW, bytes, None);
+        }
+        if self.server.part == Part::Trickling {
+            for drop in bytes.chunks(SECTOR_SIZE) {
+                self.stream.write_all(drop)?;
+                thread::sleep(TRICKLE);
+            }
+            return Ok(());
         }
         Ok(self.stream.write_all(&bytes)?)
     }

@@ -49,7 +49,7 @@
 /* Pieces under way on a connection. */
 #define ATDD_SLOTS		255
 /*
- * With so many sectors under way, a connection takes no more: far less than what a
+ * With so many sectors under way, a connection takes no more: that is half of what a
  * server takes at a time (32 MiB), so that it always reads on, and answers heartbeats.
  */
 #define ATDD_LOAD_MAX		4096

@@ -92,6 +92,11 @@ static void send_work(struct work_struct *work)
 			break;
 		}
 	}
+	spin_lock(&connection->device->lock);
+	/* It may have no room left, and others may have. */
+	if (!list_empty(&connection->device->pending))
+		atdd_kick(connection->device);
+	spin_unlock(&connection->device->lock);
 	memalloc_noreclaim_restore(noreclaim);
 }
 

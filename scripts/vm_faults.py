@@ -13,7 +13,7 @@ import cluster
 PLAYED_SERVER = "target/release/examples/played_server"
 # A guest knows the address of each, by its name in capitals.
 PARTS = ["silent", "mute", "late", "same-generation", "old-number", "old-hello", "overtaking",
-         "slow", "forgetful"]
+         "slow", "trickling", "forgetful"]
 
 
 class Kills(threading.Thread):

@@ -20,6 +20,12 @@ has_64k() { # DEVICE FROM TO
         cmp /tmp/expected /tmp/copy
 }
 
+trickles() { # DEVICE
+    dd if=/tmp/data of="/dev/$1" bs=512k count=1 oflag=direct 2>/dev/null &&
+        dd if="/dev/$1" of=/tmp/trickle bs=512k count=1 iflag=direct 2>/dev/null &&
+        cmp -n 524288 /tmp/data /tmp/trickle
+}
+
 # Reads that are answered, until something else is.
 reads_beside() { # DEVICE
     until [ -e /tmp/forgotten ]; do
@@ -39,6 +45,8 @@ start_device atdd7 "$SLOW"
 start_device atdd8 "$FORGETFUL" classic
 (write_64k atdd8 0 0 && touch /tmp/forgotten) &
 reads_beside atdd8 &
+start_device atdd10 "$TRICKLING"
+(trickles atdd10 && touch /tmp/trickled) &
 start_device atdd3 "$LATE"
 start_device atdd4 "$SAME_GENERATION"
 start_device atdd5 "$OLD_NUMBER"
@@ -59,11 +67,12 @@ dd if=/dev/atdd3 of=/tmp/copy bs=128k skip=6 count=1 iflag=direct 2>/dev/null ||
 dd if=/tmp/data bs=128k skip=4 count=1 2>/dev/null | cmp - /tmp/copy ||
     fail "a piece of a write that has failed came after a newer one"
 has_64k atdd4 2 0 || fail "a write was sent again under a generation in which it was under way"
-within 60 are_there /tmp/silent /tmp/mute /tmp/slow /tmp/forgotten
+within 60 are_there /tmp/silent /tmp/mute /tmp/slow /tmp/forgotten /tmp/trickled
 must_say "atdd1: no process could be used"
 must_say_too "atdd2: the disk could not be read"
 must_say_too "atdd5: process 1 answered what was not asked"
 ! grep "atdd6: process" /tmp/dmesg || fail "an answer was taken that was recorded"
+! grep "atdd10: process" /tmp/dmesg || fail "a slow link was taken for a dead process"
 has_64k atdd8 0 0 || fail "a write that was not answered was not sent again"
-for number in 1 2 3 4 5 6 7 8 9; do rmdir "$CONFIG/atdd$number"; done
+for number in $(seq 10); do rmdir "$CONFIG/atdd$number"; done
 nothing_is_left
