@@ -281,8 +281,8 @@ impl Connection {
             return self.answer_later(SLOW, bytes, None);
         }
         if self.server.part == Part::Trickling {
-            for drop in bytes.chunks(SECTOR_SIZE) {
-                self.stream.write_all(drop)?;
+            for chunk in bytes.chunks(SECTOR_SIZE) {
+                self.stream.write_all(chunk)?;
                 thread::sleep(TRICKLE);
             }
             return Ok(());
@@ -320,7 +320,7 @@ impl Connection {
             content: content.clone(),
         };
         match self.server.part {
-            Part::Late if first == PLAYED => self.times_out = Some(number),
+            Part::Late if first == PLAYED && !disk.is_played => self.times_out = Some(number),
             Part::Late if first == IS_LATE && disk.plays() => {
                 self.server.change_late(late(Some(self.index)));
                 drop(disk);

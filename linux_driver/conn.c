@@ -82,9 +82,11 @@ static void send_work(struct work_struct *work)
 {
 	struct atdd_connection *connection;
 	unsigned int noreclaim = memalloc_noreclaim_save();
+	struct atdd_device *device;
 	size_t size;
 
 	connection = container_of(work, struct atdd_connection, send_work);
+	device = connection->device;
 	while ((size = fill(connection))) {
 		if (atdd_send_all(connection, size)) {
 			/* The thread puts all of it back. */
@@ -92,11 +94,11 @@ static void send_work(struct work_struct *work)
 			break;
 		}
 	}
-	spin_lock(&connection->device->lock);
+	spin_lock(&device->lock);
 	/* It may have no room left, and others may have. */
-	if (!list_empty(&connection->device->pending))
-		atdd_kick(connection->device);
-	spin_unlock(&connection->device->lock);
+	if (!list_empty(&device->pending))
+		atdd_kick(device);
+	spin_unlock(&device->lock);
 	memalloc_noreclaim_restore(noreclaim);
 }
 

@@ -271,21 +271,22 @@ class Run:
         self.must_pass(self.guest(kernel, way, "after-cut", settings, [synced]), 120)
 
     def script(self, kernel):
-        """The user's own; its exit code is that of the command, unless it is 0."""
+        """The user's own; the command ends as it does, or badly where the kernel's log is bad."""
         guest = Guest(kernel, self.arguments.script, self.directory / kernel.version)
         self.started.callback(guest.cut_off)
-        code = guest.wait(self.arguments.seconds)
+        failure = guest.wait(self.arguments.seconds)
         log = guest.kernel_log.read_text(encoding="utf-8", errors="replace")
         print(f"the kernel's log:\n{log}")
         alarms = guest.alarms(ALARMS)
-        if code == 0 and not alarms:
-            return
-        self.started.close()
-        shutil.rmtree(self.directory)
-        if code == 0:
-            sys.exit("\n".join(["the kernel says that something is wrong:", *alarms]))
-        sys.exit(code or f"{guest.name}: it was not done in {self.arguments.seconds} s, "
-                         "or had no exit code")
+        if failure is None:
+            failure = (f"{guest.name}: it was not done in {self.arguments.seconds} s (see "
+                       "--seconds), or had no exit code")
+        elif failure == 0 and alarms:
+            failure = "\n".join(["the kernel says that something is wrong:", *alarms])
+        if failure:
+            self.started.close()
+            shutil.rmtree(self.directory)
+            sys.exit(failure)
 
     def compare(self, kernel):
         """The module and nbd-client side by side: in one guest, in turns."""

@@ -12,8 +12,8 @@
 # --kernel debug takes a kernel that looks for bugs in the module: a 6.1 with KASAN, lockdep,
 # kmemleak and more, built from Debian's sources when it is first wanted. It is slow, and its pass
 # is short. The tests' guests run two at a time, with one thread each. Packages, kernels and images
-# are kept in target/vm. `compare` also takes --rounds, and --threads single. Needed are the packages
-# of .ci/run, and nothing but a user's rights.
+# are kept in target/vm. `compare` also takes --rounds, and --threads single; `run` takes
+# --seconds. Needed are the packages of .ci/run, and nothing but a user's rights.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -220,6 +220,19 @@ host continue
 rmdir "$CONFIG/atdd1"
 nothing_is_left
 
+step "no majority: the process answers heartbeats, however much waits"
+insmod ./atdd.ko processes="${PROCESSES%%,*}" key_file=/guest/key connections=1 || fail "insmod"
+dmesg -c >/dev/null
+host pause 2 3
+(fio --name=much --filename=/dev/atdd --direct=1 --ioengine=libaio --rw=write --bs=1m --iodepth=64 \
+    --size=64m --eta=never --output=/tmp/fio && touch /tmp/much) &
+sleep 6
+[ ! -e /tmp/much ] || fail "the writes did not wait"
+host continue
+within 60 are_there /tmp/much
+must_not_say "atdd: process"
+nothing_is_left
+
 step "no majority: requests fail after timeout="
 insmod ./atdd.ko processes="$PROCESSES" key_file=/guest/key timeout=5 || fail "insmod"
 host pause
